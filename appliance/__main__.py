@@ -1,0 +1,35 @@
+"""Where every Hearth process begins: the command line, or a worker that the gateway started.
+
+Workers branch off first, so that they import neither the command line nor the web server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    if len(sys.argv) == 5 and sys.argv[1] == "worker":
+        return worker(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    from appliance.cli.main import run
+
+    return run()
+
+
+def worker(role: str, descriptor: int, parent: int) -> int:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
+    from appliance.workers.process import become_worker
+
+    connection = become_worker(descriptor, parent)
+    if role == "generator":
+        from appliance import generator
+
+        return generator.run(connection)
+    from appliance import encoder
+
+    return encoder.run(connection)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

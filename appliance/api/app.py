@@ -1,0 +1,92 @@
+"""The ASGI application: routes, error table, request ids and figures; all else is in the rooms below."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.api.errors import HANDLERS
+from appliance.api.openapi import DOCUMENT_OPERATION
+from appliance.api.routes import OPERATIONS
+from appliance.runtime import Runtime
+
+REQUEST_ID = re.compile(r"\A[A-Za-z0-9._-]{1,128}\Z")
+
+
+def build_app(runtime: Runtime) -> Starlette:
+    """The application over `runtime`, which starts and stops with it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+    routes = [
+        Route(operation.path, operation.handler, methods=[operation.method])
+        for operation in (*OPERATIONS, DOCUMENT_OPERATION)
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Observed, runtime=runtime)],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.runtime = runtime
+    return app
+
+
+class Observed:
+    """Gives every request its id and counts its answer."""
+
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        self._app, self._metrics = app, runtime.metrics
+        self._paths = {operation.path for operation in OPERATIONS}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        status = 500
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        begun = time.perf_counter()
+        self._metrics.open_requests.inc()
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            self._metrics.open_requests.dec()
+            path = self._known_path(scope["path"])
+            self._metrics.requests.labels(path, scope["method"], str(status)).inc()
+            self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begun)
+
+    def _known_path(self, path: str) -> str:
+        """A path label that clients cannot multiply."""
+        if path in self._paths:
+            return path
+        return "/v1/models/{model}" if path.startswith("/v1/models/") else "other"
+
+
+def _request_id(scope: Scope) -> bytes:
+    """The client's own id when it is harmless, else a fresh one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.match(value.decode("latin-1")):
+            return bytes(value)
+    return f"req-{secrets.token_hex(12)}".encode()

@@ -1,0 +1,25 @@
+"""How a handler gets at the runtime, and at its request body."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from appliance.api.body import read_json
+from appliance.api.validate import convert
+from appliance.runtime import Runtime
+
+Body = TypeVar("Body")
+
+
+def runtime_of(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+async def read_request(request: Request, kind: type[Body]) -> Body:
+    """The body as `kind`, within the configured limits. Raises the errors of `body` and `validate`."""
+    limits = runtime_of(request).settings.limits
+    value = await read_json(request, max_bytes=limits.body_bytes, max_depth=limits.json_depth)
+    return convert(value, kind)

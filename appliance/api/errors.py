@@ -1,0 +1,87 @@
+"""The one table from typed errors to HTTP: OpenAI's error object, the status, Retry-After."""
+
+from __future__ import annotations
+
+import logging
+import math
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from appliance.errors import HearthError, InternalError, MethodNotAllowed, NotFound
+
+log = logging.getLogger("hearth.api")
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorReply(msgspec.Struct, kw_only=True):
+    error: ErrorBody
+
+
+def error_body(error: HearthError) -> ErrorReply:
+    return ErrorReply(
+        error=ErrorBody(message=error.message, type=error.type, param=error.param, code=error.detail_code)
+    )
+
+
+def error_response(error: HearthError) -> Response:
+    """The error as OpenAI's clients expect it; those retry by themselves when told how long to wait."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+        headers["retry-after-ms"] = str(round(error.retry_after * 1000))
+    return Response(
+        msgspec.json.encode(error_body(error)),
+        status_code=error.status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+async def handle_hearth_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HearthError)
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("internal error: %s", error.message)
+    return error_response(error)
+
+
+async def handle_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: a path that does not exist, a method that it does not take."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    typed: HearthError
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        typed = MethodNotAllowed(f"{path} does not take {method}")
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        typed = NotFound(
+            f"there is no {path} on this server; see /openapi.json for what there is", code="path_not_found"
+        )
+    else:
+        typed = InternalError(str(error.detail))
+    response = error_response(typed)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def handle_unexpected(_: Request, error: Exception) -> Response:
+    """A bug of ours: logged whole, told to the client without its insides."""
+    log.error("unexpected error", exc_info=error)
+    return error_response(InternalError("an internal error occurred; the server's log has the details"))
+
+
+HANDLERS: dict[Any, Any] = {
+    HearthError: handle_hearth_error,
+    HTTPException: handle_http_exception,
+    Exception: handle_unexpected,
+}

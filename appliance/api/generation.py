@@ -1,0 +1,279 @@
+"""What chat and text completions share: sampling parameters from a request, and a generation's events turned
+into a whole answer or a stream. The two shapes of answer come from `chat` and `completions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from appliance.api.answer import json_answer, route_headers
+from appliance.api.context import runtime_of
+from appliance.api.errors import error_body
+from appliance.api.replies import TimingsBody
+from appliance.api.schemas import SamplingFields
+from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
+from appliance.config.schema import Generator
+from appliance.errors import Cancelled, HearthError, InternalError, InvalidValue
+from appliance.records import (
+    Delta,
+    Ended,
+    FinishReason,
+    SamplingParams,
+    Started,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+from appliance.telemetry.metrics import Metrics
+
+Result = TypeVar("Result")
+Number = TypeVar("Number", int, float)
+Events = AsyncGenerator[Started | list[Delta] | Ended]
+
+
+@dataclass
+class Choice:
+    """One choice's answer, as it grows."""
+
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass
+class Answer:
+    """A finished generation of one or several choices."""
+
+    choices: list[Choice]
+    usage: Usage
+    timings: Timings
+    warnings: list[str]
+
+
+class Shape(Protocol):
+    """How one surface writes answers. A shape belongs to one request and knows its id and model."""
+
+    def whole(self, answer: Answer) -> msgspec.Struct: ...
+
+    def opening(self, choice: int) -> msgspec.Struct | None:
+        """What a stream sends before a choice's first text."""
+        ...
+
+    def chunk(self, delta: Delta) -> msgspec.Struct: ...
+
+    def closing(self, usage: Usage, timings: Timings) -> msgspec.Struct:
+        """The chunk without choices that carries the usage."""
+        ...
+
+
+def sampling_params(
+    request: SamplingFields, defaults: Generator, *, max_tokens: int | None, top_logprobs: int | None
+) -> SamplingParams:
+    """The request's parameters over the server's defaults. Raises InvalidValue for a bias on no token id."""
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=_given(request.temperature, defaults.temperature),
+        top_p=_given(request.top_p, defaults.top_p),
+        top_k=_given(request.top_k, defaults.top_k),
+        min_p=_given(request.min_p, defaults.min_p),
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        repeat_penalty=_given(request.repeat_penalty, 1.0),
+        seed=request.seed,
+        logit_bias=_logit_bias(request.logit_bias or {}),
+        stop=stop,
+        top_logprobs=top_logprobs,
+        ignore_eos=bool(request.ignore_eos),
+    )
+
+
+def _given(value: Number | None, default: Number) -> Number:
+    return default if value is None else value
+
+
+def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in bias.items()}
+    except ValueError as error:
+        raise InvalidValue(
+            "logit_bias maps token ids, written as decimal numbers, to biases", param="logit_bias"
+        ) from error
+
+
+async def answer_generation(
+    http: Request, request: SamplingFields, events: Sequence[Events], shape: Shape, warnings: list[str]
+) -> Response:
+    """Run the generations of one request and answer it, whole or as a stream.
+
+    Nothing is sent before every generation has its slot, so a refusal still gets its proper status.
+    """
+    metrics = runtime_of(http).metrics
+    if request.stream:
+        started = await unless_client_leaves(http, _all_of(events, _start))
+        warnings = warnings + [warning for each in started for warning in each.warnings]
+        lines = _Lines(request, events, shape, metrics).produce()
+        return EventStream(lines, route_headers(request.model, warnings))
+    answers = await unless_client_leaves(http, _all_of(events, _collect))
+    for each in answers:
+        metrics.record_generation(request.model, each.usage, each.timings)
+    answer = _combined(answers, warnings)
+    return json_answer(shape.whole(answer), request.model, answer.warnings)
+
+
+async def _all_of(
+    events: Sequence[Events], work: Callable[[Events], Coroutine[None, None, Result]]
+) -> list[Result]:
+    """`work` on every generation at the same time; when one fails or the caller leaves, all are closed."""
+    tasks = [asyncio.ensure_future(work(each)) for each in events]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await _close_all(events)
+        raise
+
+
+async def _close_all(events: Sequence[Events]) -> None:
+    for each in events:
+        await each.aclose()
+
+
+async def _start(events: Events) -> Started:
+    first = await anext(events)
+    if not isinstance(first, Started):
+        raise InternalError("a generation began with something else than Started")
+    return first
+
+
+def _combined(answers: Sequence[Answer], warnings: list[str]) -> Answer:
+    return Answer(
+        choices=[choice for answer in answers for choice in answer.choices],
+        usage=_sum_usage([answer.usage for answer in answers]),
+        timings=_sum_timings([answer.timings for answer in answers]),
+        warnings=warnings + [warning for answer in answers for warning in answer.warnings],
+    )
+
+
+async def _collect(events: Events) -> Answer:
+    choices: dict[int, Choice] = {}
+    warnings: list[str] = []
+    async for event in events:
+        match event:
+            case Started():
+                warnings.extend(event.warnings)
+            case list():
+                for delta in event:
+                    choice = choices.setdefault(delta.choice, Choice())
+                    choice.text += delta.text
+                    choice.logprobs.extend(delta.logprobs)
+                    choice.finish_reason = delta.finish_reason or choice.finish_reason
+            case Ended(usage=usage, timings=timings):
+                ordered = [choice for _, choice in sorted(choices.items())]
+                return Answer(ordered, usage, timings, warnings)
+    raise InternalError("a generation ended without its end")
+
+
+class _Lines:
+    """The lines of one stream. Prompts are streamed in their order; their choices are numbered through."""
+
+    def __init__(
+        self, request: SamplingFields, events: Sequence[Events], shape: Shape, metrics: Metrics
+    ) -> None:
+        self._request, self._events, self._shape, self._metrics = request, events, shape, metrics
+        self._encode = msgspec.json.Encoder().encode
+        self._usages: list[Usage] = []
+        self._timings: list[Timings] = []
+        self._opened: set[int] = set()
+
+    async def produce(self) -> AsyncGenerator[bytes]:
+        """An error after the first line can only be an event: the status is out."""
+        try:
+            for number, events in enumerate(self._events):
+                async for event in events:
+                    for line in self._lines_of(event, number * (self._request.n or 1)):
+                        yield line
+        except Cancelled:
+            return  # the client left; there is nobody to tell
+        except HearthError as error:
+            yield data_line(self._encode(error_body(error)))
+            return
+        finally:
+            await _close_all(self._events)
+        if self._request.stream_options and self._request.stream_options.include_usage:
+            closing = self._shape.closing(_sum_usage(self._usages), _sum_timings(self._timings))
+            yield data_line(self._encode(closing))
+        yield DONE
+
+    def _lines_of(self, event: Started | list[Delta] | Ended, first_choice: int) -> Iterator[bytes]:
+        if isinstance(event, Ended):
+            self._usages.append(event.usage)
+            self._timings.append(event.timings)
+            self._metrics.record_generation(self._request.model, event.usage, event.timings)
+        elif isinstance(event, list):
+            for delta in _merged(event):
+                placed = msgspec.structs.replace(delta, choice=delta.choice + first_choice)
+                if placed.choice not in self._opened:
+                    self._opened.add(placed.choice)
+                    if (opening := self._shape.opening(placed.choice)) is not None:
+                        yield data_line(self._encode(opening))
+                yield data_line(self._encode(self._shape.chunk(placed)))
+
+
+def _merged(deltas: list[Delta]) -> list[Delta]:
+    """Deltas of one choice that have piled up behind a slow reader, joined into one."""
+    if len(deltas) == 1:
+        return deltas if _says_something(deltas[0]) else []
+    merged: dict[int, Delta] = {}
+    for delta in deltas:
+        before = merged.get(delta.choice)
+        merged[delta.choice] = delta if before is None else _joined(before, delta)
+    return [delta for delta in merged.values() if _says_something(delta)]
+
+
+def _joined(first: Delta, second: Delta) -> Delta:
+    return msgspec.structs.replace(
+        second,
+        text=first.text + second.text,
+        tokens=first.tokens + second.tokens,
+        logprobs=first.logprobs + second.logprobs,
+    )
+
+
+def _says_something(delta: Delta) -> bool:
+    return bool(delta.text or delta.logprobs or delta.finish_reason)
+
+
+def _sum_usage(usages: Sequence[Usage]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_tokens=sum(usage.cached_tokens for usage in usages),
+    )
+
+
+def _sum_timings(timings: Sequence[Timings]) -> Timings:
+    return Timings(
+        queued=sum(each.queued for each in timings),
+        prefill=sum(each.prefill for each in timings),
+        decode=sum(each.decode for each in timings),
+    )
+
+
+def timings_body(timings: Timings) -> TimingsBody:
+    return TimingsBody(queued=timings.queued, prefill=timings.prefill, decode=timings.decode)
+
+
+def now() -> int:
+    """Unix time in whole seconds, as `created` wants it."""
+    return int(time.time())

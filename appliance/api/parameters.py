@@ -1,0 +1,122 @@
+"""What this server does with each parameter that it knows but does not simply serve: refuse it with the
+reason, or ignore it with a warning. Nothing that a client asks for is dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, SamplingFields
+from appliance.errors import UnsupportedParameter
+
+
+class Rule(NamedTuple):
+    """`accepts` tells which values ask for nothing that is not served anyway."""
+
+    parameter: str
+    accepts: Callable[[Any], bool]
+    reason: str
+    refuses: bool = True  # False: the value is ignored with a warning
+
+
+def _is_empty(value: Any) -> bool:
+    return not value
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+CHAT_RULES = (
+    Rule("tools", _is_empty, "tool calls are not served yet"),
+    Rule("tool_choice", lambda v: v in ("none", "auto"), "tool calls are not served yet"),
+    Rule("functions", _is_empty, "function calls are not served yet"),
+    Rule("function_call", lambda v: v in ("none", "auto"), "function calls are not served yet"),
+    Rule("response_format", lambda v: v == {"type": "text"}, "structured output is not served yet"),
+    Rule("modalities", lambda v: v == ["text"], "the local models read and write text only"),
+    Rule("audio", _is_empty, "the local models read and write text only"),
+    Rule("moderation", _is_empty, "there is no moderation model"),
+    Rule("web_search_options", _is_empty, "this server does not search the web"),
+    Rule("store", lambda v: v is False, "stored completions are not served yet"),
+    Rule("prediction", _is_empty, "predicted outputs do not speed up the local models", refuses=False),
+    Rule("reasoning_effort", lambda v: v == "none", "the local models do not reason apart", refuses=False),
+    Rule("verbosity", _never, "the local models have no verbosity setting", refuses=False),
+    Rule("prompt_cache_key", _never, "prompts are cached by their tokens, without keys", refuses=False),
+    Rule("prompt_cache_options", _is_empty, "prompts are always cached", refuses=False),
+    Rule("prompt_cache_retention", _never, "prompts stay cached while there is room", refuses=False),
+    Rule("service_tier", lambda v: v in ("auto", "default"), "there is one service tier", refuses=False),
+    Rule("metadata", _is_empty, "metadata belongs to stored completions", refuses=False),
+    Rule("safety_identifier", _never, "requests are not tracked by user", refuses=False),
+    Rule("user", _never, "requests are not tracked by user", refuses=False),
+)
+COMPLETION_RULES = (
+    Rule("echo", lambda v: v is False, "echoing the prompt is not served yet"),
+    Rule("best_of", lambda v: v == 1, "choosing the best of several answers is not served yet"),
+    Rule("suffix", _is_empty, "filling in the middle is not served yet"),
+    Rule("user", _never, "requests are not tracked by user", refuses=False),
+)
+PART_RULES = tuple(
+    Rule(name, _is_empty, "the local models read text only")
+    for name in ("image_url", "input_audio", "file", "refusal")
+)
+MESSAGE_RULES = (
+    Rule("tool_calls", _is_empty, "tool calls are not served yet"),
+    Rule("tool_call_id", _is_empty, "tool calls are not served yet"),
+    Rule("function_call", _is_empty, "function calls are not served yet"),
+    Rule("audio", _is_empty, "the local models read and write text only"),
+    Rule("refusal", _is_empty, "a refusal has no place in a prompt; put its text into `content`"),
+    Rule("reasoning_content", _is_empty, "reasoning is not part of the prompt", refuses=False),
+    Rule("annotations", _is_empty, "annotations are not part of the prompt", refuses=False),
+)
+
+
+def check_chat(request: ChatRequest) -> list[str]:
+    """The warnings for what is ignored. Raises UnsupportedParameter for what is refused."""
+    warnings = [*_apply(request, CHAT_RULES, ""), *_check_sampling(request)]
+    for index, message in enumerate(request.messages):
+        warnings += _check_message(message, f"messages[{index}]")
+    return warnings
+
+
+def check_completion(request: CompletionRequest) -> list[str]:
+    """As `check_chat`."""
+    return [*_apply(request, COMPLETION_RULES, ""), *_check_sampling(request)]
+
+
+def _check_sampling(request: SamplingFields) -> Iterator[str]:
+    if request.stream_options is not None and not request.stream:
+        raise UnsupportedParameter("stream_options needs `stream: true`", param="stream_options")
+    if request.stream_options is not None and request.stream_options.include_obfuscation:
+        yield "stream_options.include_obfuscation is ignored: chunks are not padded"
+
+
+def _check_message(message: ChatMessage, path: str) -> Iterator[str]:
+    if message.role in ("tool", "function"):
+        raise UnsupportedParameter("tool results are not served yet", param=f"{path}.role")
+    yield from _apply(message, MESSAGE_RULES, f"{path}.")
+    if message.content is None:
+        raise UnsupportedParameter("a message needs content", param=f"{path}.content")
+    if isinstance(message.content, str):
+        return
+    for index, part in enumerate(message.content):
+        where = f"{path}.content[{index}]"
+        if part.type != "text":
+            raise UnsupportedParameter(
+                f"content of type {part.type!r} is not served: the local models read text only",
+                param=f"{where}.type",
+            )
+        if part.text is None:
+            raise UnsupportedParameter("a text part needs `text`", param=f"{where}.text")
+        yield from _apply(part, PART_RULES, f"{where}.")
+
+
+def _apply(holder: object, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
+    for rule in rules:
+        value = getattr(holder, rule.parameter)
+        if value is None or rule.accepts(value):
+            continue
+        if rule.refuses:
+            raise UnsupportedParameter(
+                f"{path}{rule.parameter} cannot be served: {rule.reason}", param=path + rule.parameter
+            )
+        yield f"{path}{rule.parameter} is ignored: {rule.reason}"

@@ -1,0 +1,77 @@
+"""`hearth serve`: fetch what is missing, bind, serve, drain."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from appliance.cli.progress import ProgressDisplay
+from appliance.cli.settings import SET_OPTION, load_settings, open_store
+from appliance.config.schema import Settings
+from appliance.errors import SetupError
+from models.errors import ModelError
+from models.pack import load_pack
+from models.pull import has_pack, pull_pack
+from models.store import Store
+
+
+@click.command(short_help="Start the server.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
+@click.option("--port", metavar="PORT", help="Port to listen on; 0 takes any free one. Default: 8080.")
+@click.option("--pack", metavar="NAME", help="Models to serve: tiny or starter. Default: starter.")
+@click.option("--pull", type=click.Choice(["missing", "never"]), help="Whether missing models are fetched.")
+@SET_OPTION
+def serve(
+    host: str | None, port: str | None, pack: str | None, pull: str | None, assignments: tuple[str, ...]
+) -> None:
+    """Start the server and answer until Ctrl-C.
+
+    Models of the pack that are not installed are fetched first. The OpenAI API is then at
+    http://127.0.0.1:8080/v1, and any key is accepted: only this machine can connect.
+    """
+    settings = load_settings(assignments, host=host, port=port, pack=pack, pull=pull)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    _refuse_open_bind(settings)
+    # The port is taken before anything long begins: a busy one is then known at once.
+    from appliance import server
+    from appliance.runtime import Runtime
+
+    listener = server.bind(settings)
+    store = open_store()
+    if settings.pull == "missing" and not settings.models:
+        fetch_missing(settings, store)
+    runtime = Runtime(settings, store)
+    where = server.address(listener)
+
+    def announce() -> None:
+        names = ", ".join(model.manifest.name for model in runtime.all_served())
+        print(f"Hearth serves {names}\nOpenAI API: {where}/v1    stop with Ctrl-C", file=sys.stderr)
+
+    server.serve(settings, runtime, listener, announce)
+
+
+def fetch_missing(settings: Settings, store: Store) -> None:
+    """Pull the pack unless it is whole already. With some chat model installed, a failure is only told."""
+    pack = load_pack(settings.pack)
+    if has_pack(store, pack):
+        return
+    print(f"fetching the models of the pack {pack.name!r} that are missing", file=sys.stderr)
+    try:
+        with ProgressDisplay() as progress:
+            pull_pack(store, pack, progress=progress)
+    except ModelError as error:
+        if not any(model.manifest.role == "chat" for model in store.list()):
+            raise
+        print(f"hearth: {error.message}; going on with what is installed", file=sys.stderr)
+
+
+def _refuse_open_bind(settings: Settings) -> None:
+    if settings.host not in ("localhost", "::1") and not settings.host.startswith("127."):
+        raise SetupError(
+            f"host = {settings.host!r} would let other machines in, and this version has neither keys nor "
+            "TLS; listen on 127.0.0.1 and put a proxy with both in front"
+        )

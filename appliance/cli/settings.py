@@ -1,0 +1,43 @@
+"""The settings as the command line sees them: home, file, environment and flags put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from appliance import paths
+from appliance.config import layers
+from appliance.config.schema import Settings
+from appliance.errors import ConfigError
+from models.store import Store
+
+SET_OPTION = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other setting, such as --set generator.slots=8. Can be given several times.",
+)
+
+
+def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Settings:
+    """Raises ConfigError naming where a wrong setting was written."""
+    given: dict[str, str | None] = dict(flags)
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise ConfigError(f"--set takes KEY=VALUE, such as generator.slots=8; got {assignment!r}")
+        given[key.strip()] = value.strip()
+    return layers.load(settings_file(), os.environ, given)
+
+
+def settings_file() -> Path:
+    return paths.config_file(paths.home())
+
+
+def open_store() -> Store:
+    """The model store in the home directory, made if need be. Raises StoreError."""
+    return Store(paths.models(paths.home()))

@@ -1,0 +1,99 @@
+"""A typed client of our own API, for the command line and the terminal UI. Knows HTTP, not server rooms.
+
+Errors come back as the typed errors they were on the server; a server that is not there is Unavailable with
+the sentence that helps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from appliance.errors import HearthError, InternalError, Unavailable
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+CONNECT_SECONDS = 3.0
+
+
+class RemoteError(HearthError):
+    """What the server answered, in its own words."""
+
+    code = "remote_error"
+
+
+class Client:
+    """A connection to a Hearth server; a context manager."""
+
+    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+        self.url = (url or os.environ.get("HEARTH_URL") or DEFAULT_URL).rstrip("/")
+        key = key or os.environ.get("HEARTH_API_KEY")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """The served models' cards, as /v1/models gives them."""
+        found: list[dict[str, Any]] = self._get("/v1/models")["data"]
+        return found
+
+    def chat_models(self) -> list[str]:
+        return [model["id"] for model in self.models() if model["role"] == "chat"]
+
+    def stream_chat(self, model: str, messages: Sequence[dict[str, str]], **options: Any) -> Generator[str]:
+        """The answer's text as it comes. Raises RemoteError, also for an error in mid-stream."""
+        body = {"model": model, "messages": list(messages), "stream": True, **options}
+        try:
+            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._error(response)
+                yield from _texts(response.iter_lines())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _get(self, path: str) -> Any:
+        try:
+            response = self._http.get(path)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.status_code != 200:
+            raise self._error(response)
+        return response.json()
+
+    def _error(self, response: httpx.Response) -> HearthError:
+        try:
+            return RemoteError(str(response.json()["error"]["message"]))
+        except (ValueError, KeyError, TypeError):
+            return InternalError(f"{self.url} answered {response.status_code} without a reason")
+
+    def _unreachable(self, error: httpx.TransportError) -> Unavailable:
+        return Unavailable(f"no Hearth answers at {self.url} ({error}); start one with `hearth serve`")
+
+
+def _texts(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        if "error" in event:
+            raise RemoteError(str(event["error"]["message"]))
+        for choice in event["choices"]:
+            if text := choice["delta"].get("content"):
+                yield text

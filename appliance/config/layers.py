@@ -1,0 +1,156 @@
+"""From defaults, hearth.toml, the environment and flags to one frozen `Settings`.
+
+Later layers win, setting by setting. Every value remembers where it came from, so an error names the file or
+variable, the key, what was found and what would be right. Loaded once; nothing reads the environment later.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from appliance.config.schema import Settings
+from appliance.errors import ConfigError
+
+PREFIX = "HEARTH_"
+# Variables of ours that are not settings: where things are, and how a client reaches a server.
+OTHER_VARIABLES = frozenset(
+    f"{PREFIX}{name}" for name in ("HOME", "URL", "API_KEY", "PACK_DIR", "GGML_DIR", "TEST_MODELS")
+)
+
+
+class Setting(NamedTuple):
+    """One leaf of the schema."""
+
+    key: str  # dotted, as in hearth.toml
+    kind: Any
+    default: Any
+    description: str
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.key.upper().replace(".", "_")
+
+
+class Value(NamedTuple):
+    content: Any
+    source: str  # where it was written, for error messages
+    is_text: bool  # from an environment variable or flag: numbers and lists come as text
+
+
+def settings_list(kind: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterator[Setting]:
+    """Every setting of the schema, in its order."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for item in msgspec.structs.fields(kind):
+        hint = hints[item.encode_name]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from settings_list(hint, f"{prefix}{item.encode_name}.")
+        else:
+            metas = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, msgspec.Meta)]
+            words = next((m.description for m in metas if m.description), "")
+            yield Setting(prefix + item.encode_name, hint, item.default, words)
+
+
+def load(
+    file: Path, environment: Mapping[str, str], flags: Mapping[str, str | None] | None = None
+) -> Settings:
+    """The settings in force. `flags` maps dotted keys to text; None means not given.
+
+    Raises ConfigError naming source and key for an unknown key, a value out of range or a broken file.
+    """
+    known = {setting.key: setting for setting in settings_list()}
+    values = {
+        **_from_file(file, known),
+        **_from_environment(environment, known),
+        **_from_flags(flags or {}, known),
+    }
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        _place(tree, key, _checked(known[key], value))
+    return msgspec.convert(tree, Settings)
+
+
+def _from_file(file: Path, known: Mapping[str, Setting]) -> dict[str, Value]:
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    values: dict[str, Value] = {}
+    for key, value in _flattened(content, known):
+        if key not in known:
+            raise ConfigError(f"{file}: there is no setting {key!r}{_suggestion(key, known)}")
+        values[key] = Value(value, str(file), is_text=False)
+    return values
+
+
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, Value]:
+    by_variable = {setting.variable: setting.key for setting in known.values()}
+    values: dict[str, Value] = {}
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES:
+            if name not in by_variable:
+                raise ConfigError(
+                    f"environment: there is no setting for {name}{_suggestion(name, by_variable)}"
+                )
+            values[by_variable[name]] = Value(text, f"environment variable {name}", is_text=True)
+    return values
+
+
+def _from_flags(flags: Mapping[str, str | None], known: Mapping[str, Setting]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for key, text in flags.items():
+        if key not in known:
+            raise ConfigError(f"command line: there is no setting {key!r}{_suggestion(key, known)}")
+        if text is not None:
+            values[key] = Value(text, "command line", is_text=True)
+    return values
+
+
+def _flattened(
+    content: Mapping[str, Any], known: Mapping[str, Setting], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    sections = {key.rpartition(".")[0] for key in known}
+    for name, value in content.items():
+        key = prefix + name
+        if isinstance(value, dict) and key in sections:
+            yield from _flattened(value, known, key + ".")
+        else:
+            yield key, value
+
+
+def _checked(setting: Setting, value: Value) -> Any:
+    content = value.content
+    if value.is_text and typing.get_origin(_bare(setting.kind)) is tuple:
+        content = [word.strip() for word in content.split(",") if word.strip()]
+    try:
+        return msgspec.convert(content, setting.kind, strict=not value.is_text)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{value.source}: {setting.key} = {value.content!r}: {error}") from error
+
+
+def _bare(kind: Any) -> Any:
+    while hasattr(kind, "__metadata__"):
+        kind = kind.__origin__
+    return kind
+
+
+def _place(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[name] = value
+
+
+def _suggestion(key: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,121 @@
+"""Every setting: its name, type, bounds, default and what it is for.
+
+This is the one list: `load` layers files, environment and flags over it, `hearth config` prints it, and
+docs/CONFIG.md is checked against it. A setting's environment variable is `HEARTH_` and its dotted name in
+capitals with `_` for `.`: `generator.slots` is `HEARTH_GENERATOR_SLOTS`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+MiB = 1024 * 1024
+
+PackName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Chat models: batching, cache and sampling defaults."""
+
+    slots: Annotated[
+        int, Meta(ge=1, le=128, description="answers generated at the same time, per model; others wait")
+    ] = 16
+    threads: Annotated[
+        int, Meta(ge=0, le=1024, description="compute threads per model; 0: one per processor core")
+    ] = 0
+    context_length: Annotated[
+        int,
+        Meta(ge=0, le=16_777_216, description="most tokens of one request; 0: as many as the model allows"),
+    ] = 0
+    cells: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=16_777_216,
+            description="tokens of KV cache per model, shared by its requests; 0: chosen from the memory",
+        ),
+    ] = 0
+    batch_tokens: Annotated[
+        int,
+        Meta(ge=32, le=8192, description="most tokens computed in one step, prompts and answers"),
+    ] = 512
+    queue_requests: Annotated[
+        int, Meta(ge=0, le=100_000, description="requests that may wait for a slot, per model")
+    ] = 128
+    queue_tokens: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="prompt tokens that may wait for a slot, per model")
+    ] = 524_288
+    template_seconds: Annotated[
+        float, Meta(gt=0, le=60, description="longest time that a model's chat template may take")
+    ] = 1.0
+    temperature: Annotated[float, Meta(ge=0, le=2, description="temperature of requests that name none")] = (
+        0.7
+    )
+    top_p: Annotated[float, Meta(gt=0, le=1, description="top_p of requests that name none")] = 0.95
+    top_k: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="top_k of requests that name none; 0 is off")
+    ] = 40
+    min_p: Annotated[float, Meta(ge=0, le=1, description="min_p of requests that name none")] = 0.05
+
+
+class Encoder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Embedding and rerank models."""
+
+    threads: Annotated[int, Meta(ge=0, le=1024, description="compute threads; 0: one per processor core")] = 0
+    batch_tokens: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="most padded tokens of one batch; 0: chosen from the threads"),
+    ] = 0
+    queue_requests: Annotated[
+        int, Meta(ge=1, le=100_000, description="requests that may wait for the encoder")
+    ] = 256
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a client may send, and how long things may take."""
+
+    body_bytes: Annotated[
+        int, Meta(ge=1024, le=1024 * MiB, description="largest request body; a larger one is refused unread")
+    ] = 32 * MiB
+    json_depth: Annotated[int, Meta(ge=4, le=200, description="deepest nesting of a JSON body")] = 64
+    connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="connections open at once; more are answered 503")
+    ] = 1024
+    load_wait: Annotated[
+        Seconds, Meta(description="how long a request waits for its model to be loaded, in seconds")
+    ] = 30.0
+    drain: Annotated[
+        Seconds, Meta(description="how long running requests may take to finish at a stop, in seconds")
+    ] = 30.0
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that can be set."""
+
+    host: Annotated[
+        str, Meta(min_length=1, max_length=255, description="address to listen on; loopback needs no key")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="port to listen on; 0: any free one, printed at the start")
+    ] = 8080
+    pack: Annotated[PackName, Meta(description="the set of models to serve: tiny or starter")] = "starter"
+    models: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="names of the models to serve; empty: the pack's, and those you added yourself",
+        ),
+    ] = ()
+    pull: Annotated[
+        Literal["missing", "never"],
+        Meta(description="fetch the pack's missing models at the start, or never touch the network"),
+    ] = "missing"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least important message to log")
+    ] = "info"
+    generator: Generator = field(default_factory=Generator)
+    encoder: Encoder = field(default_factory=Encoder)
+    limits: Limits = field(default_factory=Limits)

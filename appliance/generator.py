@@ -1,0 +1,211 @@
+"""The generator process, from its first breath to its last: load, serve, drain, exit.
+
+Three threads: this module's reader takes commands off the channel; the preparing thread renders templates and
+tokenises; the main thread is the engine's. The process is a crash boundary: whatever kills it, the gateway
+starts it anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from appliance import errors
+from appliance.llm import bindings
+from appliance.llm.engine import Admit, Engine
+from appliance.llm.prepare import Preparer
+from appliance.llm.scheduler import Limits, Scheduler
+from appliance.records import (
+    Cancel,
+    Command,
+    Detokenize,
+    Failed,
+    Generate,
+    GeneratorOrder,
+    Loading,
+    Measure,
+    ModelFacts,
+    Ready,
+    Stop,
+    Text,
+    Tokenize,
+    Tokens,
+)
+from appliance.workers.frames import WorkerChannel
+
+log = logging.getLogger("hearth.generator")
+
+DEFAULT_CELLS = 8192
+PROGRESS_STEP = 0.02
+BUSY_PREFILL_SHARE = 4  # while others decode, a step prefills at most 1/4 of batch_tokens
+
+Preparable = Generate | Tokenize | Detokenize
+
+
+class Preparation:
+    """The thread that turns requests into tokens, and the memory of who left before it got to them."""
+
+    def __init__(self, preparer: Preparer, engine: Engine, channel: WorkerChannel) -> None:
+        self._preparer, self._engine, self._channel = preparer, engine, channel
+        self._inbox: queue.SimpleQueue[tuple[Preparable, float] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._cancelled: dict[int, bool] = {}  # requests not yet handed to the engine → cancelled?
+        self._thread = threading.Thread(target=self._run, name="prepare", daemon=True)
+        self._thread.start()
+
+    def submit(self, command: Preparable) -> None:
+        with self._lock:
+            self._cancelled[command.id] = False
+        self._inbox.put((command, time.monotonic()))
+
+    def cancel(self, command: Cancel) -> None:
+        with self._lock:
+            if command.id in self._cancelled:
+                self._cancelled[command.id] = True
+            else:
+                self._engine.inbox.put(command)
+
+    def finish(self) -> None:
+        """Returns when everything submitted so far has been handed on."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._inbox.get()) is not None:
+            command, arrived = item
+            try:
+                self._prepare(command, arrived)
+            except errors.HearthError as error:
+                self._forget(command.id)
+                self._channel.send(Failed(id=command.id, error=errors.pack(error)))
+            except BrokenPipeError:
+                return
+
+    def _prepare(self, command: Preparable, arrived: float) -> None:
+        if self._cancelled.get(command.id):
+            raise errors.Cancelled("the request was cancelled")
+        match command:
+            case Generate():
+                self._hand_over(self._preparer.admit(command, arrived=arrived))
+            case Tokenize(id=id, prompt=prompt):
+                self._forget(id)
+                self._channel.send(Tokens(id=id, tokens=tuple(self._preparer.tokenize(prompt))))
+            case Detokenize(id=id, tokens=tokens):
+                self._forget(id)
+                self._channel.send(Text(id=id, text=self._preparer.detokenize(tokens)))
+
+    def _hand_over(self, admit: Admit) -> None:
+        with self._lock:
+            if self._cancelled.pop(admit.id):
+                self._channel.send(
+                    Failed(id=admit.id, error=errors.pack(errors.Cancelled("the request was cancelled")))
+                )
+            else:
+                self._engine.inbox.put(admit)
+
+    def _forget(self, id: int) -> None:
+        with self._lock:
+            self._cancelled.pop(id, None)
+
+
+def run(connection: socket.socket) -> int:
+    """Serve until told to stop, or until the gateway is gone. Returns the exit status."""
+    channel = WorkerChannel(connection)
+    order = channel.read_order()
+    assert isinstance(order, GeneratorOrder)
+    try:
+        backend, facts = load(order, channel)
+    except errors.HearthError as error:
+        channel.send(Failed(id=0, error=errors.pack(error)))
+        return 1
+    engine = build_engine(order, backend, channel)
+    preparer = Preparer(
+        backend.vocabulary,
+        context_length=facts.context_length,
+        chat_template=order.chat_template,
+        seconds_per_template=order.seconds_per_template,
+    )
+    channel.send(Ready(models=(facts,)))
+    reader = threading.Thread(
+        target=read_commands, args=(channel, Preparation(preparer, engine, channel), engine), daemon=True
+    )
+    reader.start()
+    try:
+        engine.run()
+    except BrokenPipeError:
+        return 0  # the gateway is gone; nobody is left to serve
+    backend.close()
+    return 0
+
+
+def load(order: GeneratorOrder, channel: WorkerChannel) -> tuple[bindings.LlamaBackend, ModelFacts]:
+    """Load the model and size its cache, reporting progress. Raises SetupError."""
+    begun = time.monotonic()
+    bindings.load_compute_backends()
+    report = _progress(order.name, channel)
+    cells = order.cells or min(DEFAULT_CELLS, order.context_length or DEFAULT_CELLS)
+    backend = bindings.LlamaBackend(order, cells, report)
+    trained = backend.trained_context
+    facts = ModelFacts(
+        name=order.name,
+        role="chat",
+        context_length=min(order.context_length or trained, trained, backend.cells),
+        vocabulary=backend.vocabulary.size,
+        parameters=backend.parameters,
+        weight_bytes=backend.weight_bytes,
+        cache_bytes=0,
+        backend="; ".join(bindings.compute_devices()),
+        load_seconds=time.monotonic() - begun,
+    )
+    return backend, facts
+
+
+def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel: WorkerChannel) -> Engine:
+    limits = Limits(
+        slots=order.slots,
+        cells=backend.cells,
+        sequences=backend.sequences,
+        batch_tokens=backend.batch_tokens,
+        busy_prefill_tokens=max(1, backend.batch_tokens // BUSY_PREFILL_SHARE),
+        queue_requests=order.queue_requests,
+        queue_tokens=order.queue_tokens,
+    )
+    return Engine(backend, Scheduler(limits), channel.send)
+
+
+def read_commands(channel: WorkerChannel, preparation: Preparation, engine: Engine) -> None:
+    """Sort commands to where they belong, until the gateway leaves or says stop."""
+    for command in channel.commands():
+        if isinstance(command, Stop):
+            break
+        _route(command, preparation, engine)
+    preparation.finish()
+    engine.inbox.put(Stop())
+
+
+def _route(command: Command, preparation: Preparation, engine: Engine) -> None:
+    match command:
+        case Generate() | Tokenize() | Detokenize():
+            preparation.submit(command)
+        case Cancel():
+            preparation.cancel(command)
+        case Measure():
+            engine.inbox.put(command)
+        case _:
+            log.error("a generator has no use for the command %s", type(command).__name__)
+
+
+def _progress(name: str, channel: WorkerChannel) -> Callable[[float], None]:
+    reported = -1.0
+
+    def report(fraction: float) -> None:
+        nonlocal reported
+        if fraction - reported >= PROGRESS_STEP or fraction >= 1.0:
+            reported = fraction
+            channel.send(Loading(model=name, fraction=fraction))
+
+    return report

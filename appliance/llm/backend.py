@@ -1,0 +1,94 @@
+"""What the engine asks of whatever computes: the seam between scheduling and llama.cpp.
+
+`bindings` implements it over llama.cpp and `fake` over arithmetic; nothing above this line knows which. All
+calls come from the engine's one thread, but for those of `Vocabulary`, which are pure look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.records import SamplingParams
+
+Logits = NDArray[np.float32]
+
+
+class Span(NamedTuple):
+    """Consecutive tokens of one cache sequence to compute in a step; `wants_logits` of the last one."""
+
+    sequence: int
+    start: int
+    tokens: Seq[int]
+    wants_logits: bool
+
+
+class Vocabulary(Protocol):
+    """Tokens and text of one model. Safe to call from any thread."""
+
+    size: int
+    chat_template: str | None
+    bos_text: str
+    eos_text: str
+
+    def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]: ...
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes as they appear in an answer; empty for control tokens."""
+        ...
+
+    def literal(self, token: int) -> bytes:
+        """The token's bytes including those of control tokens."""
+        ...
+
+    def ends_generation(self, token: int) -> bool: ...
+
+    def special_texts(self) -> tuple[str, ...]:
+        """Every text that `parse_special` would turn into one control token."""
+        ...
+
+
+class Sampler(Protocol):
+    """Chooses tokens for one sequence; owned by the engine, which closes it."""
+
+    def pick(self, row: int) -> int:
+        """A token for the `row`-th requested logits of the last decode; remembers it for penalties."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A KV cache of `cells` shared by up to `sequences` token sequences, and the model that fills it."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def cells(self) -> int: ...
+
+    @property
+    def sequences(self) -> int: ...
+
+    def decode(self, spans: Seq[Span]) -> None:
+        """Compute all spans in one batch. Raises InternalError when the engine refuses the batch."""
+        ...
+
+    def logits(self, row: int) -> Logits:
+        """A view of the raw logits of the `row`-th span that wanted some; valid until the next decode."""
+        ...
+
+    def sampler(self, params: SamplingParams, seed: int) -> Sampler: ...
+
+    def share(self, source: int, target: int, length: int) -> None:
+        """Let `target` use the first `length` cells of `source` too; computes nothing."""
+        ...
+
+    def forget(self, sequence: int, start: int = 0) -> None:
+        """Drop the sequence's hold on its cells from position `start` on."""
+        ...
+
+    def close(self) -> None: ...

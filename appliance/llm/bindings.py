@@ -1,0 +1,320 @@
+"""llama.cpp behind the `Backend` seam: the only import of llama_cpp, and the owner of native lifetimes.
+
+Owns the model, its context (one unified KV cache), the reusable batch and the sampler chains. It does not
+schedule, does not know requests, and holds no policy. Native memory is freed in `close`, model last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+from llama_cpp._ggml import libggml
+
+from appliance.errors import ConfigError, InternalError, SetupError
+from appliance.llm import sampling
+from appliance.llm.backend import Logits, Span
+from appliance.records import GeneratorOrder, SamplingParams
+
+MAX_PIECE_BYTES = 4096
+CONTROL_ATTRIBUTES = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+RECENT_LOG_LINES = 40
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fdopen.argtypes, _libc.fdopen.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
+_libc.fseek.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_int]
+_libc.fclose.argtypes = [ctypes.c_void_p]
+
+_recent_log: list[str] = []
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _keep_log(level: int, text: bytes, _: object) -> None:
+    """Keeps llama.cpp's last lines: they say why a load failed, and nobody wants them otherwise."""
+    _recent_log.append(text.decode(errors="replace").rstrip())
+    del _recent_log[:-RECENT_LOG_LINES]
+
+
+def _why() -> str:
+    telling = [line for line in _recent_log if "error" in line.lower() or "failed" in line.lower()]
+    return (telling or _recent_log or ["no reason given"])[-1]
+
+
+def load_compute_backends() -> None:
+    """Make the compute backends known: the loadable CPU variants where this build has them."""
+    llama.llama_log_set(_keep_log, None)
+    directory = os.environ.get("HEARTH_GGML_DIR") or str(Path(llama.__file__).parent.parent / "bin")
+    if os.path.isdir(directory):
+        libggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+        libggml.ggml_backend_load_all_from_path(directory.encode())
+    llama.llama_backend_init()
+
+
+def system_info() -> str:
+    """llama.cpp's own line about the instruction sets it uses, such as `CPU : AVX2 = 1 | FMA = 1`."""
+    return str(llama.llama_print_system_info().decode())
+
+
+def compute_devices() -> tuple[str, ...]:
+    """Name and description of each compute device that ggml registered."""
+    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    texts = []
+    for index in range(libggml.ggml_backend_dev_count()):
+        device = libggml.ggml_backend_dev_get(index)
+        words = []
+        for part in ("name", "description"):
+            read = getattr(libggml, f"ggml_backend_dev_{part}")
+            read.restype, read.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+            words.append(read(device).decode(errors="replace").strip())
+        texts.append(": ".join(words))
+    return tuple(texts)
+
+
+class LlamaVocabulary:
+    """Tokens and text of a loaded model; look-ups only, so safe from any thread."""
+
+    def __init__(self, model: object) -> None:
+        self._vocab = llama.llama_model_get_vocab(model)
+        self.size: int = llama.llama_vocab_n_tokens(self._vocab)
+        template = llama.llama_model_chat_template(model, None)
+        self.chat_template: str | None = template.decode() if template else None
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+        self._adds_bos = bool(llama.llama_vocab_get_add_bos(self._vocab))
+        self.bos_text = self._special_text(llama.llama_vocab_bos(self._vocab))
+        self.eos_text = self._special_text(llama.llama_vocab_eos(self._vocab))
+        self._special_texts: tuple[str, ...] | None = None
+
+    def _special_text(self, token: int) -> str:
+        return "" if token < 0 else self.literal(token).decode(errors="replace")
+
+    def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]:
+        raw = text.encode("utf-8", errors="replace")
+        add_bos = add_bos and self._adds_bos
+        room = len(raw) + 2
+        buffer = (ctypes.c_int32 * room)()
+        count = llama.llama_tokenize(self._vocab, raw, len(raw), buffer, room, add_bos, parse_special)
+        if count < 0:
+            raise InternalError(f"the tokenizer asked for {-count} tokens where {room} must be enough")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._render(token, special=False)
+        return known
+
+    def literal(self, token: int) -> bytes:
+        return self._render(token, special=True)
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
+        count = llama.llama_token_to_piece(self._vocab, token, buffer, MAX_PIECE_BYTES, 0, special)
+        return buffer.raw[: max(count, 0)]
+
+    def ends_generation(self, token: int) -> bool:
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(llama.llama_vocab_is_eog(self._vocab, token))
+        return known
+
+    def special_texts(self) -> tuple[str, ...]:
+        if self._special_texts is None:
+            self._special_texts = tuple(
+                text
+                for token in range(self.size)
+                if llama.llama_vocab_get_attr(self._vocab, token) & CONTROL_ATTRIBUTES
+                and (text := self.literal(token).decode(errors="ignore"))
+            )
+        return self._special_texts
+
+
+class LlamaSampler:
+    """A native sampler chain of one sequence; plain greedy choice needs none and takes the argmax."""
+
+    def __init__(self, backend: LlamaBackend, params: SamplingParams, seed: int) -> None:
+        self._backend = backend
+        plan = sampling.stages(params, seed)
+        self._chain = None if plan == (sampling.Stage("greedy"),) else self._build(plan, params)
+
+    def _build(self, plan: Sequence[sampling.Stage], params: SamplingParams) -> object:
+        chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
+        size = self._backend.vocabulary.size
+        for stage in plan:
+            match stage.name:
+                case "logit_bias":
+                    pairs = [llama.llama_logit_bias(token, bias) for token, bias in params.logit_bias.items()]
+                    array = (llama.llama_logit_bias * len(pairs))(*pairs)
+                    native = llama.llama_sampler_init_logit_bias(size, len(pairs), array)
+                case "penalties":
+                    native = llama.llama_sampler_init_penalties(
+                        size, sampling.PENALTY_WINDOW, *stage.arguments
+                    )
+                case "top_k":
+                    native = llama.llama_sampler_init_top_k(int(stage.arguments[0]))
+                case "top_p":
+                    native = llama.llama_sampler_init_top_p(stage.arguments[0], 1)
+                case "min_p":
+                    native = llama.llama_sampler_init_min_p(stage.arguments[0], 1)
+                case "temperature":
+                    native = llama.llama_sampler_init_temp(stage.arguments[0])
+                case "draw":
+                    native = llama.llama_sampler_init_dist(int(stage.arguments[0]) & 0xFFFFFFFF)
+                case "greedy":
+                    native = llama.llama_sampler_init_greedy()
+            llama.llama_sampler_chain_add(chain, native)
+        return chain
+
+    def pick(self, row: int) -> int:
+        if self._chain is None:
+            return int(self._backend.logits(row).argmax())
+        return int(
+            llama.llama_sampler_sample(self._chain, self._backend.context, self._backend.batch_index(row))
+        )
+
+    def close(self) -> None:
+        if self._chain is not None:
+            llama.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+class LlamaBackend:
+    """A model and its context.
+
+    Raises SetupError when the model cannot be loaded or its cache does not fit.
+    """
+
+    def __init__(self, order: GeneratorOrder, cells: int, progress: Callable[[float], None]) -> None:
+        self._model = self._load(order, progress)
+        self.vocabulary = LlamaVocabulary(self._model)
+        self.cells = cells
+        self.sequences = min(int(llama.llama_max_parallel_sequences()), max(64, 2 * order.slots))
+        self.batch_tokens = min(order.batch_tokens, cells)
+        threads = order.threads or os.cpu_count() or 1
+        params = llama.llama_context_default_params()
+        params.n_ctx = cells
+        params.n_batch = params.n_ubatch = self.batch_tokens
+        params.n_seq_max = self.sequences
+        params.n_outputs_max = self.sequences  # llama.cpp wants room for one output per sequence
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        params.no_perf = True
+        self.context = llama.llama_init_from_model(self._model, params)
+        if not self.context:
+            llama.llama_model_free(self._model)
+            raise SetupError(f"no memory for a cache of {cells} tokens: {_why()}")
+        self._memory = llama.llama_get_memory(self.context)
+        self._batch = _Batch(self.batch_tokens)
+        self._rows: list[int] = []
+        self._views: dict[int, Logits] = {}
+
+    @staticmethod
+    def _load(order: GeneratorOrder, progress: Callable[[float], None]) -> object:
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = 0
+
+        @llama.llama_progress_callback  # type: ignore[untyped-decorator]
+        def report(fraction: float, _: object) -> bool:
+            progress(fraction)
+            return True
+
+        params.progress_callback = report
+        if order.weights_offset == 0:
+            model = llama.llama_model_load_from_file(order.weights.encode(), params)
+        else:
+            stream = _libc.fdopen(os.open(order.weights, os.O_RDONLY | os.O_CLOEXEC), b"rb")
+            _libc.fseek(stream, order.weights_offset, os.SEEK_SET)
+            model = llama.llama_model_load_from_file_ptr(stream, params)
+            _libc.fclose(stream)
+        if not model:
+            raise SetupError(f"llama.cpp refuses the model {order.name}: {_why()}")
+        return model
+
+    @property
+    def trained_context(self) -> int:
+        return int(llama.llama_model_n_ctx_train(self._model))
+
+    @property
+    def parameters(self) -> int:
+        return int(llama.llama_model_n_params(self._model))
+
+    @property
+    def weight_bytes(self) -> int:
+        return int(llama.llama_model_size(self._model))
+
+    def decode(self, spans: Sequence[Span]) -> None:
+        self._views.clear()
+        self._rows = self._batch.fill(spans)
+        status = llama.llama_decode(self.context, self._batch.native)
+        if status != 0:
+            raise InternalError(f"llama_decode answered {status} for {self._batch.native.n_tokens} tokens")
+
+    def batch_index(self, row: int) -> int:
+        """Where the `row`-th requested logits stand in the batch of the last decode."""
+        return self._rows[row]
+
+    def logits(self, row: int) -> Logits:
+        view = self._views.get(row)
+        if view is None:
+            pointer = llama.llama_get_logits_ith(self.context, self._rows[row])
+            view = self._views[row] = np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+        return view
+
+    def sampler(self, params: SamplingParams, seed: int) -> LlamaSampler:
+        return LlamaSampler(self, params, seed)
+
+    def share(self, source: int, target: int, length: int) -> None:
+        llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def forget(self, sequence: int, start: int = 0) -> None:
+        if not llama.llama_memory_seq_rm(self._memory, sequence, start, -1):
+            raise InternalError(f"the cache cannot forget sequence {sequence} from position {start}")
+
+    def close(self) -> None:
+        llama.llama_free(self.context)
+        llama.llama_model_free(self._model)
+
+
+class _Batch:
+    """One llama_batch over arrays of our own, refilled every step without allocating."""
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ConfigError("generator.batch_tokens must be at least 1")
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)
+        self._sequences = np.zeros(capacity, np.int32)
+        self._wanted = np.zeros(capacity, np.int8)
+        base, width = self._sequences.ctypes.data, self._sequences.itemsize
+        self._pointers = (ctypes.POINTER(ctypes.c_int32) * capacity)(
+            *(ctypes.cast(base + index * width, ctypes.POINTER(ctypes.c_int32)) for index in range(capacity))
+        )
+        batch = self.native = llama.llama_batch()
+        batch.token = self._tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.pos = self._positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.n_seq_id = self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.seq_id = self._pointers
+        batch.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+
+    def fill(self, spans: Sequence[Span]) -> list[int]:
+        """Lays the spans out one behind the other; returns the index of each span's wanted logits."""
+        at, rows = 0, []
+        for span in spans:
+            end = at + len(span.tokens)
+            self._tokens[at:end] = span.tokens
+            self._positions[at:end] = range(span.start, span.start + len(span.tokens))
+            self._sequences[at:end] = span.sequence
+            self._wanted[at:end] = 0
+            if span.wants_logits:
+                self._wanted[end - 1] = 1
+                rows.append(end - 1)
+            at = end
+        self.native.n_tokens = at
+        return rows

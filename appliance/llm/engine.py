@@ -1,0 +1,297 @@
+"""The generator's one thread: inbox → plan → decode → emit, a step at a time.
+
+The engine owns all running state. Others put commands into its inbox and read events from its outlet; it
+blocks on the inbox when there is nothing to compute. Every admitted request ends in exactly one Ended or
+Failed event.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from appliance import errors
+from appliance.llm import sampling
+from appliance.llm.backend import Backend
+from appliance.llm.scheduler import Forget, Plan, Scheduler, Share
+from appliance.llm.sequence import Sequence
+from appliance.records import (
+    Cancel,
+    Delta,
+    Ended,
+    Event,
+    Failed,
+    FinishReason,
+    Measure,
+    SamplingParams,
+    Started,
+    Step,
+    Stop,
+    Timings,
+    TokenLogprob,
+    Usage,
+    WorkerStats,
+)
+
+MAX_STEP_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class Admit:
+    """A request whose prompt is tokens by now, from the preparing thread."""
+
+    id: int
+    prompt: list[int]
+    sampling: SamplingParams
+    choices: int
+    seed: int
+    limit: int  # tokens at which each choice ends with "length"
+    arrived: float
+    deadline: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Request:
+    """What the engine remembers of a request between its first and its last event."""
+
+    admit: Admit
+    open_choices: int
+    started: float = 0.0
+    first_token: float = 0.0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    is_started: bool = False
+
+
+@dataclass
+class Totals:
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    steps: int = 0
+
+
+EngineCommand = Admit | Cancel | Measure | Stop
+
+
+@dataclass
+class Engine:
+    backend: Backend
+    scheduler: Scheduler
+    emit: Callable[[Event], None]
+    clock: Callable[[], float] = time.monotonic
+    inbox: queue.SimpleQueue[EngineCommand] = field(default_factory=queue.SimpleQueue)
+    totals: Totals = field(default_factory=Totals)
+    _requests: dict[int, _Request] = field(default_factory=dict)
+    _stopping: bool = False
+    _failures: int = 0
+
+    def run(self) -> None:
+        """Live until a Stop has been obeyed."""
+        while not (self._stopping and self.scheduler.is_idle):
+            self.take_commands()
+            self.step()
+
+    def take_commands(self) -> None:
+        """Obey everything in the inbox; wait for something when there is nothing to compute."""
+        if self.scheduler.is_idle and not self._stopping:
+            self.scheduler.check()
+            self._obey(self.inbox.get())
+        while not self.inbox.empty():
+            self._obey(self.inbox.get())
+
+    def step(self) -> None:
+        """Compute and emit one step, if there is anything to compute."""
+        self._enforce_deadlines()
+        plan = self.scheduler.plan()
+        self._announce(plan)
+        self._apply(plan)
+        if not plan.spans:
+            return
+        try:
+            self.backend.decode(plan.spans)
+        except errors.InternalError as error:
+            self._fail_batch(plan, error)
+            return
+        self.scheduler.commit(plan)
+        self.totals.steps += 1
+        self._failures = 0
+        rows = (s for s, span in zip(plan.batch, plan.spans, strict=True) if span.wants_logits)
+        deltas = [self._advance(sequence, row) for row, sequence in enumerate(rows)]
+        self._publish(deltas)
+
+    # Commands
+
+    def _obey(self, command: EngineCommand) -> None:
+        match command:
+            case Admit():
+                self._admit(command)
+            case Cancel():
+                self._end_early(command.id, errors.Cancelled("the request was cancelled"))
+            case Measure():
+                self.emit(self._stats(command.id))
+            case Stop():
+                self._stopping = True
+
+    def _admit(self, admit: Admit) -> None:
+        sequences = [
+            Sequence(
+                request=admit.id,
+                choice=choice,
+                prompt=admit.prompt,
+                sampling=admit.sampling,
+                seed=(admit.seed + choice) & 0xFFFFFFFF,
+                limit=admit.limit,
+            )
+            for choice in range(admit.choices)
+        ]
+        try:
+            if self._stopping:
+                raise errors.Draining("the model is being stopped", retry_after=1.0)
+            self.scheduler.submit(sequences)
+        except errors.HearthError as error:
+            self.emit(Failed(id=admit.id, error=errors.pack(error)))
+            return
+        self._requests[admit.id] = _Request(admit, open_choices=admit.choices)
+
+    def _end_early(self, request: int, error: errors.HearthError, *, retain: bool = True) -> None:
+        """Give back all that a request holds and tell why, if it is still alive."""
+        for sequence in self.scheduler.cancel(request, retain=retain):
+            self._close_sampler(sequence)
+        if self._requests.pop(request, None) is not None:
+            self.emit(Failed(id=request, error=errors.pack(error)))
+
+    def _enforce_deadlines(self) -> None:
+        now = self.clock()
+        late = [
+            id
+            for id, request in self._requests.items()
+            if request.admit.deadline is not None and now > request.admit.deadline
+        ]
+        for id in late:
+            self._end_early(id, errors.DeadlineExceeded("the request's deadline has passed"))
+
+    # A step's parts
+
+    def _announce(self, plan: Plan) -> None:
+        now = self.clock()
+        for sequence in plan.admitted:
+            request = self._requests[sequence.request]
+            sequence.sampler = self.backend.sampler(sequence.sampling, sequence.seed)
+            if not request.is_started:
+                request.is_started, request.started = True, now
+                request.cached_tokens = sequence.cached
+                self.totals.prompt_tokens += sequence.prompt_length
+                self.totals.cached_tokens += sequence.cached
+                self.emit(
+                    Started(
+                        id=sequence.request,
+                        prompt_tokens=sequence.prompt_length,
+                        cached_tokens=sequence.cached,
+                        warnings=request.admit.warnings,
+                    )
+                )
+
+    def _apply(self, plan: Plan) -> None:
+        for change in plan.changes:
+            match change:
+                case Share(source, target, length):
+                    self.backend.share(source, target, length)
+                case Forget(sequence, start):
+                    self.backend.forget(sequence, start)
+
+    def _advance(self, sequence: Sequence, row: int) -> Delta:
+        """Choose the sequence's next token and turn it into what its client may see."""
+        assert sequence.sampler is not None
+        token = sequence.sampler.pick(row)
+        request = self._requests[sequence.request]
+        request.first_token = request.first_token or self.clock()
+        request.completion_tokens += 1
+        self.totals.completion_tokens += 1
+        sequence.tokens.append(token)
+        vocabulary = self.backend.vocabulary
+        logprobs: tuple[TokenLogprob, ...] = ()
+        ended = vocabulary.ends_generation(token) and not sequence.sampling.ignore_eos
+        if sequence.sampling.top_logprobs is not None and not ended:
+            logits = self.backend.logits(row)
+            logprobs = (sampling.logprobs(logits, token, sequence.sampling.top_logprobs, vocabulary.literal),)
+        text = "" if ended else sequence.text.push(vocabulary.piece(token))
+        reason: FinishReason | None = None
+        if ended or sequence.text.stopped:
+            reason = "stop"
+        elif len(sequence.tokens) >= sequence.limit:
+            reason = "length"
+        if reason is not None:
+            text += sequence.text.finish()
+        return Delta(
+            id=sequence.request,
+            choice=sequence.choice,
+            text=text,
+            tokens=1,
+            logprobs=logprobs,
+            finish_reason=reason,
+        )
+
+    def _publish(self, deltas: list[Delta]) -> None:
+        if not deltas:
+            return
+        self.emit(Step(deltas=tuple(deltas)))
+        finished = {(d.id, d.choice) for d in deltas if d.finish_reason is not None}
+        if not finished:
+            return
+        for sequence in [s for s in self.scheduler.running if (s.request, s.choice) in finished]:
+            self.scheduler.finish(sequence)
+            self._close_sampler(sequence)
+            request = self._requests[sequence.request]
+            request.open_choices -= 1
+            if request.open_choices == 0:
+                del self._requests[sequence.request]
+                self.emit(self._ended(request))
+
+    def _ended(self, request: _Request) -> Ended:
+        admit, now = request.admit, self.clock()
+        return Ended(
+            id=admit.id,
+            usage=Usage(
+                prompt_tokens=len(admit.prompt),
+                completion_tokens=request.completion_tokens,
+                cached_tokens=request.cached_tokens,
+            ),
+            timings=Timings(
+                queued=request.started - admit.arrived,
+                prefill=request.first_token - request.started,
+                decode=now - request.first_token,
+            ),
+        )
+
+    def _fail_batch(self, plan: Plan, error: errors.InternalError) -> None:
+        """llama.cpp refused a batch: its requests end; a third refusal in a row ends the process."""
+        self._failures += 1
+        for id in {sequence.request for sequence in plan.batch}:
+            self._end_early(id, error, retain=False)
+        if self._failures >= MAX_STEP_FAILURES:
+            raise error
+
+    def _close_sampler(self, sequence: Sequence) -> None:
+        if sequence.sampler is not None:
+            sequence.sampler.close()
+            sequence.sampler = None
+
+    def _stats(self, id: int) -> WorkerStats:
+        scheduler = self.scheduler
+        return WorkerStats(
+            id=id,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            slots=scheduler.limits.slots,
+            cells=scheduler.limits.cells,
+            cells_used=scheduler.ledger.used,
+            prompt_tokens=self.totals.prompt_tokens,
+            cached_tokens=self.totals.cached_tokens,
+            completion_tokens=self.totals.completion_tokens,
+            steps=self.totals.steps,
+            preemptions=scheduler.preemptions,
+        )

@@ -1,0 +1,57 @@
+"""One choice of one request, from its admission to its end: its tokens, and how far the cache has them.
+
+Owned by the engine's thread. It does not know how tokens are computed, chosen or sent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from appliance.llm.backend import Sampler
+from appliance.llm.ledger import Cells
+from appliance.llm.text import TextStream
+from appliance.records import SamplingParams
+
+NO_CELLS: Cells = np.zeros(0, np.int32)
+
+
+class Sequence:
+    """`tokens[:computed]` stand in the cache, in cache sequence `slot`, and hold `cells`."""
+
+    def __init__(
+        self,
+        *,
+        request: int,
+        choice: int,
+        prompt: list[int],
+        sampling: SamplingParams,
+        seed: int,
+        limit: int,
+    ) -> None:
+        self.request = request
+        self.choice = choice
+        self.tokens = list(prompt)
+        self.prompt_length = len(prompt)
+        self.sampling = sampling
+        self.seed = seed
+        self.limit = limit  # tokens, prompt included, at which the answer ends with "length"
+        self.slot: int | None = None
+        self.computed = 0
+        self.cached = 0  # prompt tokens taken over from another sequence at the first admission
+        self.cells = NO_CELLS
+        self.sampler: Sampler | None = None
+        self.text = TextStream(sampling.stop)
+        self.admitted = False  # has ever been running: its Started event is out
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are known but not in the cache yet; 1 for a sequence that is decoding."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.pending > 1 or self.generated == 0

@@ -1,0 +1,43 @@
+"""Where Hearth's files live, and how Hearth starts itself again, from source or frozen.
+
+`HEARTH_HOME` moves everything: configuration, models, data. Without it the platform's data directory is
+used; derived files that may be lost (caches) go to the platform's cache directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """The data directory: `$HEARTH_HOME`, else the platform's own. Not created here."""
+    configured = os.environ.get("HEARTH_HOME")
+    return Path(configured).expanduser().absolute() if configured else platformdirs.user_data_path("hearth")
+
+
+def cache() -> Path:
+    """Files that can always be made again."""
+    configured = os.environ.get("HEARTH_HOME")
+    return home() / "cache" if configured else platformdirs.user_cache_path("hearth")
+
+
+def models(at: Path) -> Path:
+    """The model store within the home `at`."""
+    return at / "models"
+
+
+def config_file(at: Path) -> Path:
+    return at / "hearth.toml"
+
+
+def is_frozen() -> bool:
+    return bool(getattr(sys, "frozen", False))
+
+
+def self_command() -> list[str]:
+    """The words that start this same program anew."""
+    return [sys.executable] if is_frozen() else [sys.executable, "-P", "-m", "appliance"]

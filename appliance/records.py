@@ -1,0 +1,334 @@
+"""The frozen records that pass between rooms and between processes.
+
+Everything here is plain data: no behaviour, no I/O, no knowledge of HTTP or of any engine. A record that
+crosses a process boundary is a tagged msgspec struct, so its one definition is also its wire format.
+
+Units: times are seconds, sizes bytes, lengths tokens, probabilities natural logarithms.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+PromptKind = Literal["query", "passage"]
+WorkerRole = Literal["chat", "embed", "rerank"]
+
+
+# Requests for text
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation; `developer` has already become `system` when a template knows no other."""
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
+    """A conversation, to be rendered with the model's own template."""
+
+    messages: tuple[Message, ...]
+    template_options: dict[str, Any] = {}
+
+
+class TextPrompt(Struct, frozen=True, kw_only=True, tag="text"):
+    """Text to continue as it stands."""
+
+    text: str
+
+
+class TokenPrompt(Struct, frozen=True, kw_only=True, tag="tokens"):
+    """Token ids to continue as they stand."""
+
+    tokens: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True):
+    """How the next token is chosen, and when to stop. Bounds are the API's business; see api/schemas."""
+
+    max_tokens: int | None = None  # None: until the context is full
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: the whole vocabulary
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    seed: int | None = None  # None: a fresh seed per request
+    logit_bias: dict[int, float] = {}
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None  # None: no logprobs at all; 0: the chosen token's only
+    ignore_eos: bool = False
+
+
+# Commands to a generator
+
+
+class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
+    """Produce `choices` continuations of one prompt. `id` is unique within the connection."""
+
+    id: int
+    prompt: Prompt
+    sampling: SamplingParams
+    choices: int = 1
+    deadline: float | None = None  # seconds from acceptance; None: no limit
+
+
+class Cancel(Struct, frozen=True, kw_only=True, tag="cancel"):
+    """End a request now, whatever its state. Unknown ids are ignored: it may just have ended."""
+
+    id: int
+
+
+class Tokenize(Struct, frozen=True, kw_only=True, tag="tokenize"):
+    id: int
+    prompt: Prompt
+
+
+class Detokenize(Struct, frozen=True, kw_only=True, tag="detokenize"):
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
+    """Ask a worker for its `WorkerStats`."""
+
+    id: int
+
+
+class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
+    """Finish what is running, refuse what comes, then exit."""
+
+
+# Commands to the encoder
+
+
+class Embed(Struct, frozen=True, kw_only=True, tag="embed"):
+    """Embed texts or token ids; `kind` chooses the model's prefix where it has one."""
+
+    id: int
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    kind: PromptKind = "passage"
+    dimensions: int | None = None
+
+
+class Rerank(Struct, frozen=True, kw_only=True, tag="rerank"):
+    """Score each document against the query."""
+
+    id: int
+    model: str
+    query: str
+    documents: tuple[str, ...]
+
+
+# Events from workers
+
+
+class Loading(Struct, frozen=True, kw_only=True, tag="loading"):
+    model: str
+    fraction: float
+
+
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    """What a loaded model says of itself."""
+
+    name: str
+    role: WorkerRole
+    context_length: int  # the longest prompt plus answer of one request
+    vocabulary: int
+    parameters: int = 0
+    dimensions: int = 0
+    weight_bytes: int = 0
+    cache_bytes: int = 0
+    backend: str = ""  # which compute backend and CPU variant runs it
+    load_seconds: float = 0.0
+
+
+class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
+    models: tuple[ModelFacts, ...]
+
+
+class Started(Struct, frozen=True, kw_only=True, tag="started"):
+    """The request has its slot; `cached_tokens` of its prompt were not computed again."""
+
+    id: int
+    prompt_tokens: int
+    cached_tokens: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class TokenLogprob(Struct, frozen=True, kw_only=True):
+    """A token's log-probability and its `top` rivals, best first."""
+
+    token: int
+    raw: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class Delta(Struct, frozen=True, kw_only=True):
+    """What one decode step added to one choice. `text` always ends on a whole UTF-8 character."""
+
+    id: int
+    choice: int
+    text: str
+    tokens: int  # how many new tokens `text` and `logprobs` stand for
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+class Step(Struct, frozen=True, kw_only=True, tag="step"):
+    """All that one decode step produced, for every running request: one frame per step."""
+
+    deltas: tuple[Delta, ...]
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+class Timings(Struct, frozen=True, kw_only=True):
+    """Where a request's time went."""
+
+    queued: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+
+class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
+    """The request is over and well; nothing more comes for its id."""
+
+    id: int
+    usage: Usage
+    timings: Timings
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
+    """The request is over with an error, as `errors.pack` wrote it; nothing more comes for its id."""
+
+    id: int
+    error: dict[str, str | float | None]
+
+
+class Tokens(Struct, frozen=True, kw_only=True, tag="tokens_reply"):
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Text(Struct, frozen=True, kw_only=True, tag="text_reply"):
+    id: int
+    text: str
+
+
+class Embeddings(Struct, frozen=True, kw_only=True, tag="embeddings"):
+    """`vectors`: float32, little endian, row-major, shape [inputs, dimensions]."""
+
+    id: int
+    vectors: bytes
+    dimensions: int
+    tokens: int
+
+
+class Scores(Struct, frozen=True, kw_only=True, tag="scores"):
+    """One raw logit per document, in the order given."""
+
+    id: int
+    logits: tuple[float, ...]
+    tokens: int
+    warnings: tuple[str, ...] = ()
+
+
+class WorkerStats(Struct, frozen=True, kw_only=True, tag="stats"):
+    """A worker's gauges and counters since its start."""
+
+    id: int
+    running: int = 0
+    waiting: int = 0
+    slots: int = 0
+    cells_used: int = 0
+    cells: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    steps: int = 0
+    preemptions: int = 0
+
+
+Command = Generate | Cancel | Tokenize | Detokenize | Measure | Stop | Embed | Rerank
+Event = Loading | Ready | Started | Step | Ended | Failed | Tokens | Text | Embeddings | Scores | WorkerStats
+
+
+# Retrieval
+
+
+class Passage(Struct, frozen=True, kw_only=True):
+    """One scored document of a rerank: its place in the request, the raw logit and a 0-1 score."""
+
+    index: int
+    logit: float
+    score: float
+
+
+# Launch orders: the first frame a worker receives
+
+
+class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
+    """Everything a generator process needs to load its model and start."""
+
+    name: str
+    weights: str  # path of the GGUF, or of the executable that carries it
+    weights_offset: int = 0
+    weights_bytes: int = 0
+    context_length: int = 0  # cap for one request; 0: the model's own
+    cells: int = 0  # KV cells shared by all sequences; 0: chosen from the model and the memory at hand
+    slots: int = 16
+    batch_tokens: int = 512
+    threads: int = 0
+    queue_requests: int = 64
+    queue_tokens: int = 262_144
+    chat_template: str | None = None  # overrides the file's own
+    seconds_per_template: float = 1.0
+
+
+class EncoderModel(Struct, frozen=True, kw_only=True):
+    """One ONNX model of the encoder and the facts that its manifest pins."""
+
+    name: str
+    role: WorkerRole
+    weights: str
+    tokenizer: str
+    weights_offset: int = 0
+    weights_bytes: int = 0  # 0: to the end of the file
+    tokenizer_offset: int = 0
+    tokenizer_bytes: int = 0  # 0: to the end of the file
+    output: str = ""  # the graph's output to read; "": the only one of the right shape
+    max_tokens: int = 512
+    dimensions: int = 0
+    truncatable: bool = False  # Matryoshka-trained: a prefix of the vector is a vector
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    pad_token: int = 0
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    languages: tuple[str, ...] = ()
+
+
+class EncoderOrder(Struct, frozen=True, kw_only=True, tag="encoder"):
+    models: tuple[EncoderModel, ...]
+    threads: int = 0  # 0: one per physical core this process may use
+    batch_tokens: int = 0  # padded tokens of one run of a model; 0: 256 per thread, at least 512
+    queue_requests: int = 256
+    queue_tokens: int = 2_097_152  # waiting tokens of all requests together
+
+
+Order = GeneratorOrder | EncoderOrder

@@ -1,0 +1,100 @@
+"""The figures that an operator's Prometheus reads. One instance per server, no global registry.
+
+Names follow what operators of model servers know. This module counts; it decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+from appliance.records import Timings, Usage, WorkerStats
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "hearth_http_requests", "Requests answered", ["path", "method", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "hearth_http_request_seconds",
+            "From the request's arrival to the last byte of its answer",
+            ["path"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.open_requests = Gauge(
+            "concurrent_session_count", "Requests being answered now", registry=self.registry
+        )
+        self.inference_seconds = Histogram(
+            "model_inference_latency_seconds",
+            "A generation's whole time with its model, queueing included",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.first_token_seconds = Histogram(
+            "hearth_first_token_seconds",
+            "From a generation's acceptance to its first token",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "hearth_tokens",
+            "Tokens by kind: prompt, cached, completion",
+            ["model", "kind"],
+            registry=self.registry,
+        )
+        self.worker_up = Gauge(
+            "hearth_worker_up", "1 when the worker is ready", ["worker"], registry=self.registry
+        )
+        self.worker_restarts = Gauge(
+            "hearth_worker_restarts",
+            "How often the worker has been started again",
+            ["worker"],
+            registry=self.registry,
+        )
+        self._worker_gauges = {
+            name: Gauge(f"hearth_worker_{name}", text, ["worker"], registry=self.registry)
+            for name, text in (
+                ("running", "Requests computing now"),
+                ("waiting", "Requests waiting for a slot"),
+                ("slots", "Requests that can compute at the same time"),
+                ("cells", "Tokens that the KV cache can hold"),
+                ("cells_used", "Tokens that the KV cache holds, kept prefixes included"),
+                ("steps", "Batches computed since the worker's start"),
+                ("preemptions", "Generations set back because the KV cache was full"),
+            )
+        }
+
+    def record_generation(self, model: str, usage: Usage, timings: Timings) -> None:
+        self.first_token_seconds.labels(model).observe(timings.queued + timings.prefill)
+        self.inference_seconds.labels(model).observe(timings.queued + timings.prefill + timings.decode)
+        self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+        self.tokens.labels(model, "cached").inc(usage.cached_tokens)
+        self.tokens.labels(model, "completion").inc(usage.completion_tokens)
+
+    def record_worker(self, worker: str, stats: WorkerStats) -> None:
+        for name, gauge in self._worker_gauges.items():
+            gauge.labels(worker).set(getattr(stats, name))
+
+    def exposition(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def known_names(self) -> Sequence[str]:
+        """Every metric family's name, for the documentation's test."""
+        return sorted(family.name for family in self.registry.collect())

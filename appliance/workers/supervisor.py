@@ -1,0 +1,294 @@
+"""One worker's life, seen from the gateway: start, serve, notice its death, start it again.
+
+Owns the process and the requests that are with it. A worker's death costs no request that has not yet
+answered anything: those are sent once more to its successor; the others end in WorkerLost. It does not know
+what a request means: it matches events to ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from appliance import errors
+from appliance.records import (
+    Cancel,
+    Command,
+    Embed,
+    Embeddings,
+    EncoderOrder,
+    Ended,
+    Event,
+    Failed,
+    Generate,
+    Loading,
+    ModelFacts,
+    Order,
+    Ready,
+    Rerank,
+    Scores,
+    Started,
+    Step,
+    Stop,
+    Text,
+    Tokens,
+    WorkerStats,
+)
+from appliance.workers.frames import encode, read_event
+from appliance.workers.process import WorkerProcess, launch
+
+log = logging.getLogger("hearth.workers")
+
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
+# No telemetry from onnxruntime; no debugger attached by ggml when it aborts.
+QUIET_LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "GGML_NO_BACKTRACE": "1"}
+HEALTHY_AFTER = 30.0  # seconds of life after which a death is bad luck, not a pattern
+
+
+class State(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    DOWN = "down"
+    STOPPED = "stopped"
+
+
+class Stream:
+    """The events of one request, in order, for one reader.
+
+    Unread events pile up here at most until the request's end, so its size is bounded by the request's own
+    token limit; whoever reads late gets them all at once and can merge them.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._arrival = asyncio.Event()
+        self._error: errors.HearthError | None = None
+
+    def put(self, event: Event) -> None:
+        self._events.append(event)
+        self._arrival.set()
+
+    def fail(self, error: errors.HearthError) -> None:
+        """The stream's last word; what came before is still delivered first."""
+        self._error = error
+        self._arrival.set()
+
+    async def take(self) -> list[Event]:
+        """All events since the last call; waits for one. Raises the error that ended the stream."""
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            self._arrival.clear()
+            await self._arrival.wait()
+        events, self._events = self._events, []
+        return events
+
+
+@dataclass
+class _Pending:
+    command: Command
+    stream: Stream
+    sends_left: int
+    has_answered: bool = False
+
+
+@dataclass
+class Supervisor:
+    """Keeps one worker of `role` alive until `stop`."""
+
+    role: str
+    order: Order
+    program: Sequence[str]
+    on_change: Callable[[], None] = lambda: None
+    state: State = State.DOWN
+    facts: tuple[ModelFacts, ...] = ()
+    loading: dict[str, float] = field(default_factory=dict)
+    restarts: int = 0
+    last_error: errors.HearthError | None = None
+    pid: int | None = None
+    _worker: WorkerProcess | None = None
+    _pending: dict[int, _Pending] = field(default_factory=dict)
+    _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _life: asyncio.Task[None] | None = None
+    _stopping: bool = False
+
+    # Life
+
+    def start(self) -> None:
+        self._life = asyncio.create_task(self._live(), name=f"worker {self.role}")
+
+    async def stop(self, patience: float) -> None:
+        """Let running requests finish for up to `patience` seconds, then end the process."""
+        self._stopping = True
+        worker = self._worker
+        if worker is not None and worker.process.returncode is None:
+            self._send(Stop())
+            try:
+                await asyncio.wait_for(worker.process.wait(), patience)
+            except TimeoutError:
+                worker.process.kill()
+        if self._life is not None:
+            if worker is None:
+                self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+        self._set_state(State.STOPPED)
+        self._fail_all(errors.Draining("the server is stopping"))
+
+    async def _live(self) -> None:
+        backoff = FIRST_BACKOFF
+        while True:
+            born = time.monotonic()
+            self._set_state(State.STARTING)
+            try:
+                await self._serve_once()
+            except OSError as error:
+                log.error("the %s worker cannot be started: %s", self.role, error)
+            self._after_death()
+            if self._stopping:
+                return
+            if time.monotonic() - born > HEALTHY_AFTER:
+                backoff = FIRST_BACKOFF
+            self.restarts += 1
+            log.warning("the %s worker has ended; starting it again in %.1f s", self.role, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LAST_BACKOFF)
+
+    async def _serve_once(self) -> None:
+        environment = os.environ | QUIET_LIBRARIES
+        self._worker = worker = await launch(self.program, self.role, environment)
+        self.pid = worker.process.pid
+        worker.writer.write(encode(self.order))
+        try:
+            while (event := await read_event(worker.reader)) is not None:
+                self._receive(event)
+        finally:
+            if worker.process.returncode is None and not self._stopping:
+                worker.process.kill()  # it closed its channel: whatever it still does helps nobody
+            await worker.process.wait()
+            worker.writer.close()
+
+    def _after_death(self) -> None:
+        self._worker, self.pid, self.facts = None, None, ()
+        self._ready.clear()
+        self.loading.clear()
+        self._set_state(State.DOWN)
+        for id, pending in list(self._pending.items()):
+            if pending.has_answered or pending.sends_left == 0 or self._stopping:
+                del self._pending[id]
+                pending.stream.fail(
+                    errors.WorkerLost("the model's process ended while it was answering", retry_after=1.0)
+                )
+
+    def _fail_all(self, error: errors.HearthError) -> None:
+        for pending in self._pending.values():
+            pending.stream.fail(error)
+        self._pending.clear()
+
+    def _set_state(self, state: State) -> None:
+        self.state = state
+        self.on_change()
+
+    # Requests
+
+    async def wait_ready(self, patience: float) -> None:
+        """Raises ModelLoading when the worker is not ready within `patience` seconds, or Unavailable at
+        once when its last start failed for a reason it could tell."""
+        if self.state is not State.READY and self.last_error is not None:
+            raise errors.Unavailable(self.last_error.message, retry_after=10.0)
+        try:
+            await asyncio.wait_for(self._ready.wait(), patience)
+        except TimeoutError:
+            done = min(self.loading.values(), default=0.0)
+            raise errors.ModelLoading(
+                f"the {self.role} model is loading ({done:.0%} done); try again shortly", retry_after=2.0
+            ) from None
+
+    def open(self, make: Callable[[int], Command]) -> tuple[int, Stream]:
+        """Send the command that `make` builds around a fresh id; its events come through the stream."""
+        if self._stopping:
+            raise errors.Draining("the server is stopping", retry_after=1.0)
+        id = next(self._ids)
+        command = make(id)
+        sends = 2 if isinstance(command, Generate | Embed | Rerank) else 1
+        pending = self._pending[id] = _Pending(command, Stream(), sends)
+        if self.state is State.READY:
+            self._send_request(pending)
+        return id, pending.stream
+
+    def close(self, id: int) -> None:
+        """The reader of `id` has left; the worker is told unless the request has ended already."""
+        if self._pending.pop(id, None) is not None and self.state is State.READY:
+            self._send(Cancel(id=id))
+
+    def _send_request(self, pending: _Pending) -> None:
+        pending.sends_left -= 1
+        self._send(pending.command)
+
+    def _send(self, command: Command) -> None:
+        if self._worker is not None and not self._worker.writer.is_closing():
+            self._worker.writer.write(encode(command))
+
+    # Events
+
+    def _receive(self, event: Event) -> None:
+        match event:
+            case Step(deltas=deltas):
+                per_request: dict[int, list[Step]] = {}
+                for delta in deltas:
+                    per_request.setdefault(delta.id, []).append(Step(deltas=(delta,)))
+                for id, steps in per_request.items():
+                    for step in steps:
+                        self._deliver(id, step)
+            case Loading(model=model, fraction=fraction):
+                self.loading[model] = fraction
+            case Ready(models=models):
+                self._become_ready(models)
+            case Failed(id=0, error=error):
+                self.last_error = errors.unpack(error)
+                log.error("the %s worker cannot serve: %s", self.role, self.last_error.message)
+            case Failed(id=id, error=error):
+                if (pending := self._pending.pop(id, None)) is not None:
+                    pending.stream.fail(errors.unpack(error))
+            case Started(id=id):
+                self._deliver(id, event, answers=False)
+            case (
+                Ended(id=id)
+                | Tokens(id=id)
+                | Text(id=id)
+                | Embeddings(id=id)
+                | Scores(id=id)
+                | WorkerStats(id=id)
+            ):
+                self._deliver(id, event)
+                self._pending.pop(id, None)
+
+    def _deliver(self, id: int, event: Event, *, answers: bool = True) -> None:
+        pending = self._pending.get(id)
+        if pending is not None:
+            pending.has_answered = pending.has_answered or answers
+            pending.stream.put(event)
+
+    def _become_ready(self, models: tuple[ModelFacts, ...]) -> None:
+        self.facts, self.last_error = models, None
+        self._set_state(State.READY)
+        self._ready.set()
+        for pending in self._pending.values():  # left over from the last life, or come while loading
+            self._send_request(pending)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that are with this worker now."""
+        return len(self._pending)
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        if isinstance(self.order, EncoderOrder):
+            return tuple(model.name for model in self.order.models)
+        return (self.order.name,)

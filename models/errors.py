@@ -1,0 +1,103 @@
+"""The room's error tree.
+
+ModelError
+├─ ManifestError        a manifest or pack file is not what it should be; names file and key
+├─ UnknownModel         no such model in the catalogue or the store
+├─ MalformedModel       a model file failed preflight
+├─ UnsupportedModel     a sound model file that Hearth does not serve
+├─ HashMismatch         bytes arrived, but not the pinned ones
+├─ SourceUnavailable    no source could deliver a file
+└─ StoreError           the store on disk
+   ├─ StoreFull         not enough space, with the numbers
+   ├─ StoreBusy         another process is changing the store
+   └─ NameTaken         the name belongs to other content
+
+Whoever shows these to a client maps them; this module knows no status codes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ModelError(Exception):
+    """Base of every error this room raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ManifestError(ModelError):
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+
+
+class UnknownModel(ModelError):
+    def __init__(self, name: str, known: tuple[str, ...], where: str) -> None:
+        listing = ", ".join(known) if known else "none"
+        super().__init__(f"no model {name!r} in the {where}; known there: {listing}")
+        self.name = name
+        self.known = known
+
+
+class MalformedModel(ModelError):
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+class UnsupportedModel(ModelError):
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+
+
+class HashMismatch(ModelError):
+    def __init__(self, file: str, expected: str, actual: str, source: str) -> None:
+        super().__init__(f"{file} from {source}: expected sha256 {expected}, got {actual}")
+        self.file = file
+        self.expected = expected
+        self.actual = actual
+
+
+class SourceUnavailable(ModelError):
+    """`reasons` holds one plain sentence per source that was tried."""
+
+    def __init__(self, file: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no source delivered {file}: " + ("; ".join(reasons) if reasons else "none is listed")
+        )
+        self.file = file
+        self.reasons = reasons
+
+
+class StoreError(ModelError):
+    pass
+
+
+class StoreFull(StoreError):
+    """`needed` and `free` are bytes."""
+
+    def __init__(self, root: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"{root} needs {needed:,} bytes free, has {free:,}; make room or choose another HEARTH_HOME"
+        )
+        self.needed = needed
+        self.free = free
+
+
+class StoreBusy(StoreError):
+    def __init__(self, root: Path, holder: str) -> None:
+        super().__init__(f"{root} is being changed by {holder}; try again when it has finished")
+        self.holder = holder
+
+
+class NameTaken(StoreError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"a different model is installed as {name!r}; remove it first or choose another name"
+        )
+        self.name = name
