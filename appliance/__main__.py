@@ -19,6 +19,13 @@ def main() -> int:
 
 def worker(role: str, descriptor: int, parent: int) -> int:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
+    if role == "probe":
+        import msgspec
+
+        from appliance.doctor import probe_engines
+
+        sys.stdout.buffer.write(msgspec.json.encode(probe_engines()))
+        return 0
     from appliance.workers.process import become_worker
 
     connection = become_worker(descriptor, parent)

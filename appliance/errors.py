@@ -7,7 +7,8 @@ HearthError
 │  ├─ MissingParameter
 │  ├─ InvalidValue
 │  ├─ InvalidJSON
-│  └─ ContextLengthExceeded    the prompt does not fit; it is never cut
+│  ├─ ContextLengthExceeded    the prompt does not fit; it is never cut
+│  └─ TemplateRefusal          the model's chat template refuses this conversation
 ├─ NotAuthenticated 401
 ├─ Forbidden 403
 ├─ NotFound 404
@@ -85,6 +86,10 @@ class InvalidJSON(InvalidRequest):
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class TemplateRefusal(InvalidRequest):
+    code = "template_error"
 
 
 class NotAuthenticated(HearthError):

@@ -5,10 +5,11 @@ Owns the listening socket and uvicorn. A busy port is a SetupError before anythi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import uvicorn
 
@@ -51,7 +52,7 @@ def address(listener: socket.socket) -> str:
 
 
 class Gateway(uvicorn.Server):
-    """uvicorn, telling when it listens."""
+    """uvicorn, telling when it listens, and ending with status 0 when it was asked to stop."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -61,6 +62,13 @@ class Gateway(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """uvicorn raises the signals it has obeyed once more, which would end the process by them."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
 
 def serve(

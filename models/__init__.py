@@ -1,11 +1,17 @@
 """Models: what can be had, how it is fetched and checked, where it lies on disk.
 
-    manifest    a model's typed manifest        pack        the packs and the catalogue
-    region      a byte range of one file        gguf, onnx  preflight of untrusted model files
-    protobuf    the wire format, both ways      e5          one model's conversion to ONNX
-    progress    what a long step reports        sources/    where bytes come from
-    partial     one file on its way in          store       the content-addressed store
-    pull        manifest → store                add         a file from disk → store
+    manifest, pack            a model's typed manifest; the packs and the catalogue
+    store, partial            the content-addressed store; one file on its way in
+    lock, disk                one writer at a time; durable file steps
+    pull, add                 catalogue → store; a file or directory from disk → store
+    sources/                  where bytes come from, tried in order
+    region                    a byte range of one file
+    gguf, gguf_reader, ggml   preflight of GGUF files
+    onnx, protobuf            preflight of ONNX files
+    preflight                 a model's files against its manifest
+    onnx_directory            what an ONNX directory holds
+    e5, e5_file, onnx_writer  one model's conversion to ONNX
+    progress                  what a long step reports
 
 A pull: `load_pack` → `pull_pack` → each missing file through a `Fetcher` into a `Partial` (hashed as it
 grows) → verified, synced and renamed into `blobs/` → preflight → the record in `installed/`.

@@ -81,6 +81,7 @@ def _gguf(path: Path) -> _Found:
         raise UnsupportedModel(
             path.name, "is neither a GGUF file nor a directory with model.onnx and tokenizer.json"
         )
+    path = path.resolve()  # a single file may be named by a link; what it leads to is then fixed
     facts = read_gguf(path)
     if problem := _unservable(facts):
         raise UnsupportedModel(path.name, problem)
@@ -98,7 +99,8 @@ def _unservable(facts: GgufFacts) -> str | None:
     if facts.split_count > 1:
         return f"is one of {facts.split_count} parts of a split model; merge them into one file first"
     if facts.architecture in _PARTS or facts.type not in _WHOLE_TYPES:
-        return f"is a {facts.type or facts.architecture}, not a whole model"
+        kind = facts.architecture if facts.type in _WHOLE_TYPES else facts.type
+        return f"is of type {kind}, not a whole model"
     if not facts.tensor_count:
         return "holds no weights"
     if not facts.context_length:
@@ -140,7 +142,7 @@ def _directory(path: Path) -> _Found:
 
 
 def _copy(source: Path, target: Path, model: str, file: str, progress: Progress) -> Partial:
-    with Region(source) as region:
+    with Region(source, follow_links=False) as region:
         copy = Partial(target, file, region.length, None)
         try:
             meter = Meter(progress, model, file, "copy", str(source), region.length)

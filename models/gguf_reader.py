@@ -23,6 +23,7 @@ _MAX_KEY_BYTES = 65_535  # the format's own limit
 _MAX_STRING_BYTES = 1 << 24
 _MAX_ARRAY_ITEMS = 1 << 24
 _KEPT_ARRAY_ITEMS = 1_024  # longer arrays are vocabularies; only their length is kept
+_KEPT_ITEMS = 1 << 16  # of all arrays together, so that a hostile header cannot fill the memory
 _MAX_TENSOR_NAME_BYTES = 63  # ggml's GGML_MAX_NAME less its NUL
 _MAX_DIMENSIONS = 4
 _MAX_TENSOR_ELEMENTS = 1 << 50
@@ -101,6 +102,7 @@ class _Parser:
         self._label = label
         self._length = length
         self._at = 0
+        self._keeps = _KEPT_ITEMS
 
     def header(self) -> Header:
         if self._take(4) != MAGIC:
@@ -193,7 +195,8 @@ class _Parser:
         if layout is None and kind != _STRING:
             raise self._bad(f"key {key!r} is an array of the unknown type {kind}")
         self._count(length, _MAX_ARRAY_ITEMS, f"items in {key!r}", smallest=layout.size if layout else 8)
-        if length <= _KEPT_ARRAY_ITEMS:
+        if length <= min(_KEPT_ARRAY_ITEMS, self._keeps):
+            self._keeps -= length
             return Array(length, tuple(self._scalar(kind, key) for _ in range(length)))
         if layout:
             self._skip(length * layout.size)

@@ -19,12 +19,13 @@ from models.region import Region
 
 _MAX_BYTES = (1 << 31) - 1  # protobuf's own limit for one message
 _MAX_DEPTH = 16  # subgraphs inside subgraphs
-_MAX_NODES = 200_000
+_MAX_NODES = 50_000
 _MAX_RANK = 16
 _MAX_ELEMENTS = 1 << 40
 _MAX_VALUES = 256  # of inputs and of outputs
 _MAX_OPSETS = 64
-_MAX_NAME_BYTES = 4_096
+_MAX_TENSORS = 100_000
+_MAX_NAME_BYTES = 1_024
 _IR_VERSIONS = range(3, 15)
 
 _DOMAINS = frozenset(
@@ -271,6 +272,8 @@ class _Walk:
         if raw is None and elements > typed * 2:
             raise self._bad(f"tensor {name!r} of shape {shape} has no data for it in the file")
         self._tensors += 1
+        if self._tensors > _MAX_TENSORS:
+            raise self._bad(f"has more than {_MAX_TENSORS:,} tensors")
         self._tensor_bytes += raw if raw is not None else typed
 
     def _value(self, value: Field, count: int) -> ValueFacts:

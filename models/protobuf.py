@@ -15,7 +15,7 @@ from models.region import Region
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-_MAX_FIELDS = 1_000_000  # of one file; a graph of 20,000 nodes has a third of that
+_MAX_FIELDS = 500_000  # of one file; graphs of small encoders have some 30,000
 _MAX_VARINT_BYTES = 10
 _WINDOW = 1 << 16
 

@@ -6,6 +6,7 @@ not a SIGBUS that ends the process. Knows no format.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -37,7 +38,12 @@ class Region:
         """
         self.label = path.name
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
-        self._fd = os.open(path, flags)
+        try:
+            self._fd = os.open(path, flags)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise MalformedModel(self.label, f"{path} is a link; copy the file it points at") from error
+            raise
         try:
             status = os.fstat(self._fd)
             if not stat.S_ISREG(status.st_mode):

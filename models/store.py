@@ -52,7 +52,7 @@ class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What `verify` found of one file. `actual` is its sha256 now, None when it is missing."""
+    """What `verify` found of one file. `actual` is its sha256 now, None when it cannot be read."""
 
     model: str
     file: str
@@ -78,15 +78,13 @@ class Store:
 
     def list(self) -> list[Installed]:
         """Every installed model, by name. Raises ManifestError for a record that cannot be read."""
-        return [self._read(path) for path in sorted(self._records.glob("*.json"))]
+        return [self._read(self._record(name)) for name in self._names()]
 
     def get(self, name: str) -> Installed:
         """Raises UnknownModel."""
-        path = self._record(name)
-        if not _NAME.match(name) or not path.is_file():
-            known = tuple(record.stem for record in sorted(self._records.glob("*.json")))
-            raise UnknownModel(name, known, "store")
-        return self._read(path)
+        if not _NAME.match(name) or not self._record(name).is_file():
+            raise UnknownModel(name, self._names(), "store")
+        return self._read(self._record(name))
 
     def has(self, manifest: Manifest) -> bool:
         """Whether this very manifest is installed. Looks at the sizes of its files, not at their content."""
@@ -210,6 +208,9 @@ class Store:
                 remove_quietly(self._partials / file.sha256)
             return self.drop_unreferenced()
 
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in self._records.glob("*.json")))
+
     def _record(self, name: str) -> Path:
         return self._records / f"{name}.json"
 
@@ -217,16 +218,17 @@ class Store:
         return decode_json(path.read_bytes(), Installed, str(path))
 
     def _verdict(self, model: str, file: ModelFile, progress: Progress) -> Verdict:
-        path = self.blob(file.sha256)
+        meter = Meter(progress, model, file.path, "verify", "store", file.bytes)
+        digest = hashlib.sha256()
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with os.fdopen(os.open(self.blob(file.sha256), flags), "rb", buffering=0) as content:
+                while chunk := content.read(_CHUNK):
+                    digest.update(chunk)
+                    meter.advance(len(chunk))
         except FileNotFoundError:
             return Verdict(model, file.path, "missing", file.sha256, None)
-        digest = hashlib.sha256()
-        meter = Meter(progress, model, file.path, "verify", "store", file.bytes)
-        with os.fdopen(descriptor, "rb", buffering=0) as content:
-            while chunk := content.read(_CHUNK):
-                digest.update(chunk)
-                meter.advance(len(chunk))
+        except OSError:  # a failing disk, or a link in the blob's place
+            return Verdict(model, file.path, "damaged", file.sha256, None)
         actual = digest.hexdigest()
         return Verdict(model, file.path, "sound" if actual == file.sha256 else "damaged", file.sha256, actual)

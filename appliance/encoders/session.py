@@ -58,6 +58,11 @@ class Session:
         return np.asarray(result, dtype=np.float32)
 
 
+def library_version() -> str:
+    """onnxruntime's version and the providers that this build can use."""
+    return f"{ort.__version__} ({', '.join(ort.get_available_providers())})"
+
+
 def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

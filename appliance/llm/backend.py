@@ -33,6 +33,7 @@ class Vocabulary(Protocol):
     chat_template: str | None
     bos_text: str
     eos_text: str
+    longest_token: int  # bytes of text that one token stands for at most
 
     def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]: ...
 
@@ -47,7 +48,7 @@ class Vocabulary(Protocol):
     def ends_generation(self, token: int) -> bool: ...
 
     def special_texts(self) -> tuple[str, ...]:
-        """Every text that `parse_special` would turn into one control token."""
+        """Every text that tokenising could turn into a token that structures a conversation."""
         ...
 
 

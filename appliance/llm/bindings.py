@@ -20,8 +20,9 @@ from appliance.llm import sampling
 from appliance.llm.backend import Logits, Span
 from appliance.records import GeneratorOrder, SamplingParams
 
-MAX_PIECE_BYTES = 4096
-CONTROL_ATTRIBUTES = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
+PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
+CONTROL_ATTRIBUTES = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
+MARKERS = ("<|", "<｜")  # how turn markers begin that some models define as user tokens
 RECENT_LOG_LINES = 40
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,13 +84,31 @@ class LlamaVocabulary:
         self._vocab = llama.llama_model_get_vocab(model)
         self.size: int = llama.llama_vocab_n_tokens(self._vocab)
         template = llama.llama_model_chat_template(model, None)
-        self.chat_template: str | None = template.decode() if template else None
+        self.chat_template: str | None = template.decode(errors="replace") if template else None
         self._pieces: dict[int, bytes] = {}
+        self._literals: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._adds_bos = bool(llama.llama_vocab_get_add_bos(self._vocab))
         self.bos_text = self._special_text(llama.llama_vocab_bos(self._vocab))
         self.eos_text = self._special_text(llama.llama_vocab_eos(self._vocab))
-        self._special_texts: tuple[str, ...] | None = None
+        self._special_texts, self.longest_token = self._survey()
+
+    def _survey(self) -> tuple[tuple[str, ...], int]:
+        """The texts of special tokens, and an upper bound of every token's bytes.
+
+        User-defined tokens are found in any text, parse_special or not. Only those that look like turn
+        markers count as special: others, such as <think> or runs of spaces, are the client's to write.
+        """
+        texts, longest = [], 1
+        for token in range(self.size):
+            text = llama.llama_vocab_get_text(self._vocab, token) or b""
+            longest = max(longest, len(text))
+            attributes = llama.llama_vocab_get_attr(self._vocab, token)
+            if attributes & (CONTROL_ATTRIBUTES | llama.LLAMA_TOKEN_ATTR_USER_DEFINED):
+                literal = self.literal(token).decode(errors="ignore")
+                if literal and (attributes & CONTROL_ATTRIBUTES or literal.startswith(MARKERS)):
+                    texts.append(literal)
+        return tuple(texts), longest
 
     def _special_text(self, token: int) -> str:
         return "" if token < 0 else self.literal(token).decode(errors="replace")
@@ -97,12 +116,13 @@ class LlamaVocabulary:
     def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]:
         raw = text.encode("utf-8", errors="replace")
         add_bos = add_bos and self._adds_bos
-        room = len(raw) + 2
+        room = len(raw) + 4  # at most a token a byte; BOS, EOS and a space in front
         buffer = (ctypes.c_int32 * room)()
         count = llama.llama_tokenize(self._vocab, raw, len(raw), buffer, room, add_bos, parse_special)
         if count < 0:
             raise InternalError(f"the tokenizer asked for {-count} tokens where {room} must be enough")
-        return list(buffer[:count])
+        tokens: list[int] = buffer[:count]
+        return tokens
 
     def piece(self, token: int) -> bytes:
         known = self._pieces.get(token)
@@ -111,12 +131,19 @@ class LlamaVocabulary:
         return known
 
     def literal(self, token: int) -> bytes:
-        return self._render(token, special=True)
+        known = self._literals.get(token)
+        if known is None:
+            known = self._literals[token] = self._render(token, special=True)
+        return known
 
     def _render(self, token: int, *, special: bool) -> bytes:
-        buffer = ctypes.create_string_buffer(MAX_PIECE_BYTES)
-        count = llama.llama_token_to_piece(self._vocab, token, buffer, MAX_PIECE_BYTES, 0, special)
-        return buffer.raw[: max(count, 0)]
+        size = PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
 
     def ends_generation(self, token: int) -> bool:
         known = self._ends.get(token)
@@ -125,13 +152,6 @@ class LlamaVocabulary:
         return known
 
     def special_texts(self) -> tuple[str, ...]:
-        if self._special_texts is None:
-            self._special_texts = tuple(
-                text
-                for token in range(self.size)
-                if llama.llama_vocab_get_attr(self._vocab, token) & CONTROL_ATTRIBUTES
-                and (text := self.literal(token).decode(errors="ignore"))
-            )
         return self._special_texts
 
 
@@ -165,7 +185,9 @@ class LlamaSampler:
                 case "temperature":
                     native = llama.llama_sampler_init_temp(stage.arguments[0])
                 case "draw":
-                    native = llama.llama_sampler_init_dist(int(stage.arguments[0]) & 0xFFFFFFFF)
+                    # The default seed is llama.cpp's word for "any", which would not be reproducible.
+                    seed = int(stage.arguments[0]) % llama.LLAMA_DEFAULT_SEED
+                    native = llama.llama_sampler_init_dist(seed)
                 case "greedy":
                     native = llama.llama_sampler_init_greedy()
             llama.llama_sampler_chain_add(chain, native)
@@ -192,11 +214,12 @@ class LlamaBackend:
 
     def __init__(self, order: GeneratorOrder, cells: int, progress: Callable[[float], None]) -> None:
         self._model = self._load(order, progress)
+        self._require_shareable_cache(order.name)
         self.vocabulary = LlamaVocabulary(self._model)
         self.cells = cells
         self.sequences = min(int(llama.llama_max_parallel_sequences()), max(64, 2 * order.slots))
         self.batch_tokens = min(order.batch_tokens, cells)
-        threads = order.threads or os.cpu_count() or 1
+        threads = order.threads or len(os.sched_getaffinity(0))
         params = llama.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = self.batch_tokens
@@ -225,16 +248,36 @@ class LlamaBackend:
             return True
 
         params.progress_callback = report
-        if order.weights_offset == 0:
-            model = llama.llama_model_load_from_file(order.weights.encode(), params)
-        else:
-            stream = _libc.fdopen(os.open(order.weights, os.O_RDONLY | os.O_CLOEXEC), b"rb")
-            _libc.fseek(stream, order.weights_offset, os.SEEK_SET)
-            model = llama.llama_model_load_from_file_ptr(stream, params)
-            _libc.fclose(stream)
+        try:
+            descriptor = os.open(order.weights, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SetupError(f"the weights of {order.name} cannot be opened: {error}") from error
+        _recent_log.clear()
+        stream = _libc.fdopen(descriptor, b"rb")
+        _libc.fseek(stream, order.weights_offset, os.SEEK_SET)
+        model = llama.llama_model_load_from_file_ptr(stream, params)
+        _libc.fclose(stream)
         if not model:
             raise SetupError(f"llama.cpp refuses the model {order.name}: {_why()}")
         return model
+
+    def _require_shareable_cache(self, name: str) -> None:
+        """Raises SetupError for a model that does not remember its past token by token.
+
+        Only such a memory can be shared from the beginning up to any point, which the scheduler builds on.
+        """
+        model = self._model
+        unfit = {
+            "has an encoder": llama.llama_model_has_encoder(model),
+            "has no decoder": not llama.llama_model_has_decoder(model),
+            "is recurrent": llama.llama_model_is_recurrent(model),
+            "is partly recurrent": llama.llama_model_is_hybrid(model),
+            "is a diffusion model": llama.llama_model_is_diffusion(model),
+        }
+        for reason, applies in unfit.items():
+            if applies:
+                llama.llama_model_free(model)
+                raise SetupError(f"the model {name} {reason}; only decoders with attention are served")
 
     @property
     def trained_context(self) -> int:

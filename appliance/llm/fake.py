@@ -28,6 +28,7 @@ class FakeVocabulary:
         "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
     )
     bos_text, eos_text = CONTROL[BOS], CONTROL[EOS]
+    longest_token = max(map(len, CONTROL.values()))
 
     def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]:
         tokens = [BOS] if add_bos else []

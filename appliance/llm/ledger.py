@@ -7,6 +7,8 @@ nothing, so this is what admission asks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +50,20 @@ class CellLedger:
         freed = cells[self._holders[cells] == 0]
         self._free.extend(freed.tolist())
 
-    def sole(self, cells: Cells) -> int:
-        """How many of `cells` have no other holder: what releasing them would free."""
-        return int(np.count_nonzero(self._holders[cells] == 1))
+    def distinct(self, holdings: Iterable[Cells]) -> int:
+        """How many different cells `holdings` name together."""
+        named = np.zeros(self.size, np.bool_)
+        for cells in holdings:
+            named[cells] = True
+        return int(np.count_nonzero(named))
+
+    def check(self, holdings: Iterable[Cells]) -> None:
+        """Raises AssertionError unless `holdings` are all that hold cells, and the rest is free."""
+        counted = np.zeros(self.size, np.int32)
+        for cells in holdings:
+            counted[cells] += 1
+        wrong = np.flatnonzero(counted != self._holders)
+        if len(wrong):
+            raise AssertionError(f"the holders of cells {wrong[:8].tolist()} are counted wrongly")
+        if sorted(self._free) != np.flatnonzero(counted == 0).tolist():
+            raise AssertionError("the free cells are not those without a holder")

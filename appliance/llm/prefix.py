@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
+FIRST_STEP = 32  # tokens
+
+
 class Holder(NamedTuple):
     """A cache sequence whose first `valid` tokens are in the cache."""
 
@@ -24,14 +27,19 @@ class Match(NamedTuple):
 
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common beginning. Slices compare at C speed, so this bisects over them."""
-    low, high = 0, min(len(left), len(right))
-    if left[:high] == right[:high]:
-        return high
-    while low + 1 < high:
+    """Length of the common beginning. Slices compare at C speed, so this gallops over them, then bisects."""
+    end = min(len(left), len(right))
+    low, step = 0, FIRST_STEP
+    while low < end and left[low : low + step] == right[low : low + step]:
+        low += step
+        step *= 2
+    if low >= end:
+        return end
+    high = min(low + step, end)
+    while low < high:
         middle = (low + high) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
+        if left[low : middle + 1] == right[low : middle + 1]:
+            low = middle + 1
         else:
             high = middle
     return low

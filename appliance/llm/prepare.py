@@ -6,14 +6,12 @@ errors; it admits nothing itself.
 
 from __future__ import annotations
 
-import re
 import secrets
-import time
 
 from appliance.errors import ContextLengthExceeded, InvalidRequest, InvalidValue
 from appliance.llm.backend import Vocabulary
 from appliance.llm.engine import Admit
-from appliance.llm.template import GENERIC_TEMPLATE, SEVER, ChatTemplate, join_severed, sever
+from appliance.llm.template import GENERIC_TEMPLATE, SEVER, ChatTemplate, sever
 from appliance.records import ChatPrompt, Generate, Message, Prompt, TextPrompt, TokenPrompt
 
 GENERIC_WARNING = (
@@ -34,6 +32,8 @@ class Preparer:
     ) -> None:
         self._vocabulary = vocabulary
         self._context_length = context_length
+        # A single character cannot be severed; no model spells a control token so.
+        self._special_texts = tuple(text for text in vocabulary.special_texts() if len(text) > 1)
         source = chat_template or vocabulary.chat_template
         self._warnings = () if source else (GENERIC_WARNING,)
         self._template: ChatTemplate | None = None
@@ -77,11 +77,12 @@ class Preparer:
             seed=secrets.randbits(32) if seed is None else seed & 0xFFFFFFFF,
             limit=min(end, self._context_length),
             arrived=arrived,
-            deadline=None if request.deadline is None else time.monotonic() + request.deadline,
+            deadline=None if request.deadline is None else arrived + request.deadline,
             warnings=tuple(warnings),
         )
 
     def tokenize(self, prompt: Prompt) -> list[int]:
+        self._check_length(prompt)
         match prompt:
             case ChatPrompt():
                 return self._tokenize_severed(self.render(prompt))
@@ -105,32 +106,37 @@ class Preparer:
         """The conversation as text, with control-token texts in the client's own words severed."""
         if self._template is None:
             raise self._template_error or InvalidRequest("this model has no chat template")
-        special = self._vocabulary.special_texts()
+        special = self._special_texts
         messages = [
-            Message(
-                role=message.role,
-                content=sever(message.content.replace(SEVER, ""), special),
-                name=None if message.name is None else sever(message.name.replace(SEVER, ""), special),
-            )
-            for message in prompt.messages
+            Message(role=m.role, content=sever(m.content, special), name=sever(m.name, special))
+            for m in prompt.messages
         ]
-        return self._template.render(messages, options=prompt.template_options)
+        return self._template.render(messages, options=sever(prompt.template_options, special))
 
     def _tokenize_severed(self, text: str) -> list[int]:
-        """The template's control tokens as such; the client's look-alikes as plain text."""
+        """The template's control tokens as such; the client's look-alikes as plain text, part by part."""
         bos = self._vocabulary.bos_text
         add_bos = not (bos and text.startswith(bos))
-        if SEVER not in text:
-            return self._vocabulary.tokenize(text, add_bos=add_bos, parse_special=True)
-        severed = {sever(special, [special]) for special in self._vocabulary.special_texts()}
-        pattern = "(" + "|".join(re.escape(word) for word in sorted(severed, key=len, reverse=True)) + ")"
         tokens: list[int] = []
-        for part in re.split(pattern, text):
-            if part:
-                tokens += self._vocabulary.tokenize(
-                    join_severed(part), add_bos=add_bos and not tokens, parse_special=part not in severed
-                )
+        for part in text.split(SEVER):
+            tokens += self._vocabulary.tokenize(part, add_bos=add_bos and not tokens, parse_special=True)
         return tokens
+
+    def _check_length(self, prompt: Prompt) -> None:
+        """Refuse at once what cannot fit, before it costs a rendering and a tokenisation."""
+        match prompt:
+            case ChatPrompt(messages=messages):
+                size, param = sum(len(message.content) for message in messages), "messages"
+            case TextPrompt(text=text):
+                size, param = len(text), "prompt"
+            case TokenPrompt():
+                return
+        if size > self._context_length * self._vocabulary.longest_token:
+            raise ContextLengthExceeded(
+                f"the prompt has {size} characters; this model's context holds "
+                f"{self._context_length} tokens of at most {self._vocabulary.longest_token} bytes",
+                param=param,
+            )
 
     def _check_bias(self, request: Generate) -> None:
         for token in request.sampling.logit_bias:

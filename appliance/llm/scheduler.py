@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from appliance.errors import Overloaded
+from appliance.errors import ConfigError, Overloaded
 from appliance.llm.backend import Span
 from appliance.llm.ledger import CellLedger, Cells
 from appliance.llm.prefix import Holder, Match, best_match, common_length
@@ -75,7 +75,14 @@ class Limits:
 
 
 class Scheduler:
+    """Raises ConfigError for limits under which it could not keep its invariants."""
+
     def __init__(self, limits: Limits) -> None:
+        if limits.slots > min(limits.batch_tokens, limits.sequences):
+            raise ConfigError(
+                f"generator.slots is {limits.slots}; it must not be more than generator.batch_tokens "
+                f"({limits.batch_tokens}) and the engine's cache sequences ({limits.sequences})"
+            )
         self.limits = limits
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -89,10 +96,13 @@ class Scheduler:
     # Requests
 
     def submit(self, choices: list[Sequence]) -> None:
-        """Queue the choices of one request. Raises Overloaded when the queue is full."""
+        """Queue the choices of one request. Raises Overloaded when the queue is full.
+
+        Requests that the free slots will take at the next step do not count as waiting.
+        """
         requests = len({sequence.request for sequence in self.waiting})
         tokens = sum(sequence.prompt_length for sequence in choices)
-        if self.running and requests + 1 > self.limits.queue_requests:
+        if requests >= self.limits.queue_requests + self.limits.slots - len(self.running):
             raise Overloaded(f"the queue is full: {requests} requests are waiting", retry_after=RETRY_AFTER)
         if self.waiting and self._queued_tokens + tokens > self.limits.queue_tokens:
             raise Overloaded(
@@ -160,10 +170,12 @@ class Scheduler:
         ids = [*self._free_ids, *self.retained, *(s.slot for s in self.running if s.slot is not None)]
         if sorted(ids) != list(range(self.limits.sequences)):
             raise AssertionError(f"cache sequences have leaked: {sorted(ids)}")
-        held = {int(c) for s in self.running for c in s.cells}
-        held |= {int(c) for r in self.retained.values() for c in r.cells}
-        if len(held) != self.ledger.used:
-            raise AssertionError(f"{self.ledger.used} cells are used, but {len(held)} are held")
+        held = [(s.cells, s.computed) for s in self.running]
+        held += [(r.cells, len(r.tokens)) for r in self.retained.values()]
+        for cells, length in held:
+            if len(cells) != length:
+                raise AssertionError(f"{len(cells)} cells are held for {length} computed tokens")
+        self.ledger.check([cells for cells, _ in held])
 
     # Parts of a plan
 
@@ -180,7 +192,8 @@ class Scheduler:
         for sequence in [s for s in self.running if s.is_prefilling]:
             if planned >= room:
                 break
-            planned += self._plan_prefill(sequence, plan, room - planned)
+            if sequence.slot is not None:  # not preempted just now, by the one before it
+                planned += self._plan_prefill(sequence, plan, room - planned)
         return planned
 
     def _plan_prefill(self, sequence: Sequence, plan: Plan, room: int) -> int:
@@ -241,22 +254,16 @@ class Scheduler:
         return Match(match.holder, length) if length >= SHORTEST_SHARE else None
 
     def _admit(self, sequence: Sequence, plan: Plan) -> bool:
+        """Make `sequence` run, if it and all that run already will fit. Evicts nothing if not."""
         match = self._match(sequence)
-        if match is not None and match.holder in self.retained:
-            self.retained.move_to_end(match.holder)
         length = match.length if match else 0
         promised = sum(s.pending + HEADROOM for s in self.running)
         needed = len(sequence.tokens) - length + promised
-        if not self._make_room(needed, keep=match.holder if match else None):
+        shared = self._cells_of(match.holder)[:length] if match else NO_CELLS
+        if self.ledger.size - self.ledger.distinct([shared, *(s.cells for s in self.running)]) < needed:
             return False
-        if not self._free_ids and not self._evict(keep=match.holder if match else None):
-            return False
-        self._collect_orphans(plan)
-        slot = self._free_ids.pop()
-        if match is not None:
-            plan.changes.append(Share(match.holder, slot, length))
-            sequence.cells = self.ledger.share(self._cells_of(match.holder)[:length])
-        sequence.slot, sequence.computed = slot, length
+        sequence.slot, sequence.cells = self._open(match, needed, plan)
+        sequence.computed = length
         if not sequence.admitted:
             sequence.admitted, sequence.cached = True, length
             plan.admitted.append(sequence)
@@ -264,6 +271,35 @@ class Scheduler:
         self._queued_tokens -= sequence.prompt_length
         self.running.append(sequence)
         return True
+
+    def _open(self, match: Match | None, needed: int, plan: Plan) -> tuple[int, Cells]:
+        """A cache sequence with the matched tokens in it, and `needed` free cells."""
+        holder = match.holder if match else None
+        has_room = self._make_room(needed, holder)
+        used_up = match is not None and self._is_used_up(match)
+        if not used_up and not self._free_ids:
+            self._evict(holder)
+        self._collect_orphans(plan)
+        if match is None:
+            return self._free_ids.pop(), NO_CELLS
+        if used_up or not has_room or not self._free_ids:
+            return match.holder, self._take_over(match, plan)
+        if match.holder in self.retained:
+            self.retained.move_to_end(match.holder)
+        slot = self._free_ids.pop()
+        plan.changes.append(Share(match.holder, slot, match.length))
+        return slot, self.ledger.share(self._cells_of(match.holder)[: match.length])
+
+    def _is_used_up(self, match: Match) -> bool:
+        """Whether the holder is retained and has nothing beyond the match, as in a conversation's next turn."""
+        return match.holder in self.retained and len(self.retained[match.holder].tokens) == match.length
+
+    def _take_over(self, match: Match, plan: Plan) -> Cells:
+        """Turn a retained sequence into a running one; what it has beyond the match is given up."""
+        held = self.retained.pop(match.holder)
+        self.ledger.release(held.cells[match.length :])
+        plan.changes.append(Forget(match.holder, match.length))
+        return held.cells[: match.length]
 
     def _cells_of(self, slot: int) -> Cells:
         if slot in self.retained:

@@ -38,10 +38,12 @@ class TextStream:
         return text
 
     def _release(self) -> str:
-        found = [at for word in self._stop if (at := self._held.find(word)) >= 0]
+        found = [(at + len(word), at) for word in self._stop if (at := self._held.find(word)) >= 0]
         if found:
+            # The first to be complete wins: the only choice that does not depend on how bytes arrive.
+            _, start = min(found)
             self.stopped = True
-            text, self._held = self._held[: min(found)], ""
+            text, self._held = self._held[:start], ""
             return text
         keep = max((_overlap(self._held, word) for word in self._stop), default=0)
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

@@ -26,7 +26,6 @@ _CONNECT_SECONDS = 3.0
 _STALL_SECONDS = 20.0
 _REDIRECTS = 5
 _RESUMES = 5
-_CHUNK = 1 << 18
 
 
 class HubClient:
@@ -55,7 +54,7 @@ class HubClient:
                     if response.status_code == httpx.codes.OK:
                         partial.restart()
                         meter.reach(0)
-                    for chunk in response.iter_raw(_CHUNK):
+                    for chunk in response.iter_raw():
                         partial.write(chunk, url.host)
                         meter.advance(len(chunk))
                 if not partial.missing:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from models.disk import require_free
@@ -118,39 +119,46 @@ def _download(requirement: str, directory: Path, part: WheelPart, label: str, me
     log = directory / "client.log"
     before = meter.done
     with log.open("wb") as errors:
-        environment = os.environ | {"TMPDIR": str(directory)}
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | {"TMPDIR": str(directory)},
         )
         try:
-            arrived, since = 0, time.monotonic()
-            while True:
-                try:
-                    child.wait(_WATCH_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    size = _bytes_under(directory)
-                    if size != arrived:
-                        arrived, since = size, time.monotonic()
-                    elif time.monotonic() - since > _STALL_SECONDS:
-                        reason = f"the package client made no progress for {_STALL_SECONDS:.0f} s"
-                        raise SourceUnavailable(label, (reason,)) from None
-                    meter.reach(before + min(arrived, part.wheel_bytes))
+            status = _watch(child, directory, lambda size: meter.reach(before + min(size, part.wheel_bytes)))
         finally:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-    if child.returncode:
+    if status is None:
+        raise SourceUnavailable(label, (f"the package client made no progress for {_STALL_SECONDS:.0f} s",))
+    if status:
         words = log.read_text(errors="replace").strip().splitlines()
-        last = words[-1][-_LAST_WORDS:] if words else f"exit status {child.returncode}"
+        last = words[-1][-_LAST_WORDS:] if words else f"exit status {status}"
         raise SourceUnavailable(label, (f"the package client could not fetch {requirement}: {last}",))
     meter.reach(before + part.wheel_bytes)
+
+
+def _watch(child: subprocess.Popen[bytes], directory: Path, report: Callable[[int], None]) -> int | None:
+    """The child's exit status, None once it has stalled; reports the bytes under `directory` meanwhile."""
+    arrived, since = 0, time.monotonic()
+    while time.monotonic() - since < _STALL_SECONDS:
+        try:
+            return child.wait(_WATCH_SECONDS)
+        except subprocess.TimeoutExpired:
+            size = _bytes_under(directory)
+            if size != arrived:
+                arrived, since = size, time.monotonic()
+                report(arrived)
+    return None
 
 
 def _client() -> list[str] | None:
     """This interpreter's pip; a frozen program, or one without pip, asks for the system's."""
     if not getattr(sys, "frozen", False) and importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]
     system = shutil.which("pip3")
     return [system] if system else None
 

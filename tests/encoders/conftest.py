@@ -55,30 +55,40 @@ sys.exit(run(socket.socket(fileno=int(sys.argv[1]))))
 """
 
 
-def in_store(model: EncoderModel) -> EncoderModel:
-    """The model with its hashes replaced by the paths of its blobs; skips the test when one is missing."""
-    root = Path(os.environ.get("HEARTH_TEST_MODELS") or paths.models(paths.home()))
-    weights, tokenizer = (root / "blobs" / f"sha256-{digest}" for digest in (model.weights, model.tokenizer))
+def find(model: EncoderModel) -> EncoderModel | None:
+    """The model with its hashes replaced by the paths of its blobs; None when the store lacks one."""
+    weights, tokenizer = (
+        store() / "blobs" / f"sha256-{digest}" for digest in (model.weights, model.tokenizer)
+    )
     if not (weights.is_file() and tokenizer.is_file()):
-        pytest.skip(
-            f"{model.name} is not in the model store {root}; `make setup` or `hearth models pull` gets it"
-        )
+        return None
     return msgspec.structs.replace(model, weights=str(weights), tokenizer=str(tokenizer))
+
+
+def store() -> Path:
+    return Path(os.environ.get("HEARTH_TEST_MODELS") or paths.models(paths.home()))
+
+
+def find_or_skip(model: EncoderModel) -> EncoderModel:
+    found = find(model)
+    if found is None:
+        pytest.skip(f"{model.name} is not in the model store {store()}; `hearth models pull` gets it")
+    return found
 
 
 @pytest.fixture(scope="session")
 def minilm_model() -> EncoderModel:
-    return in_store(MINILM)
+    return find_or_skip(MINILM)
 
 
 @pytest.fixture(scope="session")
 def e5_model() -> EncoderModel:
-    return in_store(E5)
+    return find_or_skip(E5)
 
 
 @pytest.fixture(scope="session")
 def reranker_model() -> EncoderModel:
-    return in_store(RERANKER)
+    return find_or_skip(RERANKER)
 
 
 @pytest.fixture(scope="session")

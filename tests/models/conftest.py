@@ -65,7 +65,10 @@ def _gguf(
     offsets: Sequence[int] | None = None,
     counts: tuple[int, int] | None = None,
 ) -> bytes:
-    """A GGUF file. `extra` follows the last key; `offsets` and `counts` (tensors, keys) override the right ones."""
+    """A GGUF file.
+
+    `extra` follows the last key; `offsets` and `counts` (tensors, keys) override the right ones.
+    """
     tensor_count, key_count = counts or (len(tensors), len(keys))
     header = b"GGUF" + struct.pack("<IQQ", version, tensor_count, key_count)
     for key, (kind, value) in keys.items():
@@ -95,12 +98,16 @@ def _onnx(role: str = "embed", size: int = 8) -> bytes:
         graph.output(vectors, FLOAT, ["batch", "seq", size])
     else:
         axes = graph.constant("axes", np.array([1], np.int64))
-        graph.node("ReduceSum", [graph.node("ReduceMax", [vectors], axes=[2], keepdims=0), axes], output="logits")
+        graph.node(
+            "ReduceSum", [graph.node("ReduceMax", [vectors], axes=[2], keepdims=0), axes], output="logits"
+        )
         graph.output("logits", FLOAT, ["batch", 1])
     return b"".join(graph.model(8, {"": 13}))
 
 
-TOKENIZER = b'{"version":"1.0","padding":{"pad_id":3},"model":{"type":"WordLevel","vocab":{},"unk_token":"?"}}'
+TOKENIZER = (
+    b'{"version":"1.0","padding":{"pad_id":3},"model":{"type":"WordLevel","vocab":{},"unk_token":"?"}}'
+)
 
 
 def _file(name: str, content: bytes) -> ModelFile:
@@ -146,7 +153,9 @@ def chat_content() -> bytes:
 def chat(chat_content: bytes) -> Manifest:
     """A chat model without sources, made of `chat_content`."""
     files = (_file("model.gguf", chat_content),)
-    return Manifest(name="handmade", role="chat", format="gguf", files=files, licence="MIT", context_length=64)
+    return Manifest(
+        name="handmade", role="chat", format="gguf", files=files, licence="MIT", context_length=64
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The multilingual-e5 conversion: a small container against plain numpy, the real one against known vectors."""
+"""The multilingual-e5 conversion: a small container against numpy, the real one against known vectors."""
 
 import hashlib
 import math
@@ -60,16 +60,22 @@ def _container() -> tuple[bytes, dict[str, np.ndarray]]:
             blocks["scale"] = scales
             blocks["quants"] = quants[..., :16] | quants[..., 16:] << 4
             data[name] = blocks.tobytes()
-            floats[name] = ((quants.astype(np.float32) - 8) * scales[..., None].astype(np.float32)).reshape(shape)
+            floats[name] = ((quants.astype(np.float32) - 8) * scales[..., None].astype(np.float32)).reshape(
+                shape
+            )
         else:
             around = 1.0 if name.endswith("ln.w") else 0.0
             floats[name] = (around + random.normal(0, 0.1, shape)).astype(np.float32)
             data[name] = floats[name].tobytes()
     pieces = [b"<s>", b"</s>", b"token"]
     texts = b"".join(pieces)
-    head = b"E5S1" + struct.pack("<I7ifi", 1, HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS, TYPES, EPSILON, 32)
+    head = b"E5S1" + struct.pack(
+        "<I7ifi", 1, HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS, TYPES, EPSILON, 32
+    )
     head += struct.pack("<5iQ", len(pieces), 0, 2, 1, 3, len(texts))
-    head += bytes(4 * (len(pieces) + 1)) + bytes(4 * len(pieces)) + texts + struct.pack("<iI", 0, 5) + b"nmap!"
+    head += (
+        bytes(4 * (len(pieces) + 1)) + bytes(4 * len(pieces)) + texts + struct.pack("<iI", 0, 5) + b"nmap!"
+    )
     head += struct.pack("<i", len(data))
     size = len(head) + sum(2 + len(name) + 1 + 4 + 16 for name in data)
     body = b""
@@ -99,7 +105,9 @@ def _encode(w: dict[str, np.ndarray], ids: np.ndarray, mask: np.ndarray) -> np.n
             return value @ w[f"{prefix}{name}.w"].T + w[f"{prefix}{name}.b"]
 
         q, k, v = (linear(name, x).reshape(*ids.shape, HEADS, -1).transpose(0, 2, 1, 3) for name in "qkv")
-        scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(HIDDEN // HEADS) + np.where(mask, 0, -1e9)[:, None, None]
+        scores = (
+            q @ k.transpose(0, 1, 3, 2) / math.sqrt(HIDDEN // HEADS) + np.where(mask, 0, -1e9)[:, None, None]
+        )
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = (weights / weights.sum(-1, keepdims=True)) @ v
         attended = linear("ao", mixed.transpose(0, 2, 1, 3).reshape(x.shape))

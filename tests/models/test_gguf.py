@@ -64,7 +64,9 @@ def test_is_gguf_looks_at_the_magic(tmp_path: Path, build_gguf: Build) -> None:
         is_gguf(tmp_path)
 
 
-def test_quantization_without_a_file_type_is_the_commonest_tensor_type(read, build_gguf: Build, chat_keys) -> None:
+def test_quantization_without_a_file_type_is_the_commonest_tensor_type(
+    read, build_gguf: Build, chat_keys
+) -> None:
     keys = {key: value for key, value in chat_keys.items() if key != "general.file_type"}
     assert read(build_gguf(keys)).quantization == "Q4_0"
 
@@ -77,9 +79,14 @@ MALFORMED = {
     "big-endian": (lambda build, keys: build(version=3 << 24), "big-endian"),
     "tensor count": (lambda build, keys: build(counts=(1 << 63, len(keys))), "more than it can hold"),
     "key count": (lambda build, keys: build(counts=(2, (1 << 64) - 1)), "more than it can hold"),
-    "key length": (lambda build, keys: build({}, (), extra=struct.pack("<QQQ", 1 << 40, 0, 0), counts=(0, 1)), "key of 1099511627776"),
+    "key length": (
+        lambda build, keys: build({}, (), extra=struct.pack("<QQQ", 1 << 40, 0, 0), counts=(0, 1)),
+        "key of 1099511627776",
+    ),
     "string length": (
-        lambda build, keys: build(keys, (), extra=_key("a", 8) + struct.pack("<Q", 1 << 62), counts=(0, len(keys) + 1)),
+        lambda build, keys: build(
+            keys, (), extra=_key("a", 8) + struct.pack("<Q", 1 << 62), counts=(0, len(keys) + 1)
+        ),
         "a of 4611686018427387904 bytes",
     ),
     "not UTF-8": (lambda build, keys: build(keys | {"general.name": (8, b"\xff\xfe")}), "not UTF-8"),
@@ -101,7 +108,10 @@ MALFORMED = {
     ),
     "array length": (
         lambda build, keys: build(
-            keys, (), extra=_key("a", 9) + struct.pack("<IQ", 10, 1 << 61) + bytes(20), counts=(0, len(keys) + 1)
+            keys,
+            (),
+            extra=_key("a", 9) + struct.pack("<IQ", 10, 1 << 61) + bytes(20),
+            counts=(0, len(keys) + 1),
         ),
         "more than it can hold",
     ),
@@ -121,7 +131,10 @@ MALFORMED = {
     "no dimensions": (lambda build, keys: build(keys, [("a", 0, ())]), "0 dimensions"),
     "five dimensions": (lambda build, keys: build(keys, [("a", 0, (1, 1, 1, 1, 1))]), "5 dimensions"),
     "dimension 0": (lambda build, keys: build(keys, [("a", 0, (8, 0))]), "impossible shape"),
-    "overflowing shape": (lambda build, keys: build(keys, [("a", 0, (1 << 33, 1 << 33))]), "impossible shape"),
+    "overflowing shape": (
+        lambda build, keys: build(keys, [("a", 0, (1 << 33, 1 << 33))]),
+        "impossible shape",
+    ),
     "tensor type": (lambda build, keys: build(keys, [("a", 99, (32,))]), "unknown type 99"),
     "removed tensor type": (lambda build, keys: build(keys, [("a", 4, (32,))]), "unknown type 4"),
     "ragged rows": (lambda build, keys: build(keys, [("a", 2, (33,))]), "multiple of 32"),
@@ -129,11 +142,20 @@ MALFORMED = {
     "offset past the end": (lambda build, keys: build(offsets=(1 << 40, 64)), "at offset"),
     "overlapping offset": (lambda build, keys: build(offsets=(0, 0)), "at offset 0, not 64"),
     "cut data": (lambda build, keys: build()[:-32], "its tensors reach to"),
-    "negative count": (lambda build, keys: build(keys | {"llama.context_length": (5, -1)}), "context_length is outside"),
-    "huge count": (lambda build, keys: build(keys | {"llama.block_count": (10, 1 << 40)}), "block_count is outside"),
+    "negative count": (
+        lambda build, keys: build(keys | {"llama.context_length": (5, -1)}),
+        "context_length is outside",
+    ),
+    "huge count": (
+        lambda build, keys: build(keys | {"llama.block_count": (10, 1 << 40)}),
+        "block_count is outside",
+    ),
     "float count": (lambda build, keys: build(keys | {"llama.block_count": (6, 1.5)}), "not a whole number"),
     "text count": (lambda build, keys: build(keys | {"llama.block_count": (8, "1")}), "not a whole number"),
-    "number as text": (lambda build, keys: build(keys | {"general.name": (4, 1)}), "general.name is not a string"),
+    "number as text": (
+        lambda build, keys: build(keys | {"general.name": (4, 1)}),
+        "general.name is not a string",
+    ),
 }
 
 
@@ -150,7 +172,11 @@ def test_refuses_and_says_what_is_wrong(case: str, read, build_gguf: Build, chat
 
 
 def test_every_truncation_is_refused(read, build_gguf: Build, chat_keys) -> None:
-    keys = {key: value for key, value in chat_keys.items() if key not in ("tokenizer.ggml.tokens", "tokenizer.ggml.scores")}
+    keys = {
+        key: value
+        for key, value in chat_keys.items()
+        if key not in ("tokenizer.ggml.tokens", "tokenizer.ggml.scores")
+    }
     content = build_gguf(keys)
     for size in range(len(content) - 12):  # the last 12 bytes are padding after the last tensor
         with pytest.raises(MalformedModel):
@@ -185,7 +211,13 @@ def test_real_models(name: str, expected: tuple[object, ...], real_model) -> Non
     began = time.perf_counter()
     facts = read_gguf(path)
     assert time.perf_counter() - began < 1.0  # 0.08 s on an idle core; vocabularies are not materialised
-    found = (facts.architecture, facts.context_length, facts.block_count, facts.vocab_size, facts.quantization)
+    found = (
+        facts.architecture,
+        facts.context_length,
+        facts.block_count,
+        facts.vocab_size,
+        facts.quantization,
+    )
     assert (*found, facts.parameter_count) == expected
     assert facts.chat_template is not None
     assert facts.file_bytes == path.stat().st_size

@@ -91,7 +91,7 @@ def test_roles_need_their_facts(embedder: Manifest) -> None:
 
 def test_a_file_is_asked_for_by_name(chat: Manifest) -> None:
     assert chat.file("model.gguf") is chat.weights
-    with pytest.raises(ManifestError, match="no file 'model.onnx'"):
+    with pytest.raises(ManifestError, match=r"no file 'model\.onnx'"):
         chat.file("model.onnx")
 
 

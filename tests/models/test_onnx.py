@@ -72,7 +72,9 @@ def test_a_weight_listed_as_input_is_no_input(read) -> None:
 
 
 def test_a_models_own_functions_may_be_called(read) -> None:
-    function = bytes_field(25, text_field(1, "Twice") + text_field(10, "own") + bytes_field(7, text_field(4, "Add")))
+    function = bytes_field(
+        25, text_field(1, "Twice") + text_field(10, "own") + bytes_field(7, text_field(4, "Add"))
+    )
     assert read(model(node("Twice", domain="own"), rest=function)).node_count == 2
 
 
@@ -108,7 +110,10 @@ MALFORMED = {
         "in another file",
     ),
     "external in a sparse weight": (model(bytes_field(15, SPARSE)), "in another file"),
-    "external in a sparse attribute": (model(node("X", attribute=bytes_field(22, SPARSE))), "in another file"),
+    "external in a sparse attribute": (
+        model(node("X", attribute=bytes_field(22, SPARSE))),
+        "in another file",
+    ),
     "external in sparse attributes": (model(node("X", attribute=bytes_field(23, SPARSE))), "in another file"),
     "external in a function": (
         model(b"", rest=bytes_field(25, bytes_field(7, bytes_field(5, bytes_field(5, tensor(EXTERNAL)))))),

@@ -1,4 +1,4 @@
-"""The store on a real disk: what it shows is complete, what is wrong is noticed, what fails leaves nothing."""
+"""The store on a real disk: what it shows is complete, what is wrong is noticed, failures leave nothing."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ from models.lock import exclusive
 from models.manifest import Manifest, ModelFile
 from models.partial import Partial
 from models.pull import pull
+from models.region import Extent
 from models.sources.fetcher import Sources
 from models.store import Store
 
@@ -36,9 +37,7 @@ def test_shows_what_is_installed(filled: Store, chat: Manifest, chat_content: by
     path = filled.path("handmade", "model.gguf")
     assert path.read_bytes() == chat_content
     assert not path.stat().st_mode & 0o222
-    assert filled.extent("handmade", "model.gguf") == type(filled.extent("handmade", "model.gguf"))(
-        path, 0, len(chat_content)
-    )
+    assert filled.extent("handmade", "model.gguf") == Extent(path, 0, len(chat_content))
 
 
 @pytest.mark.parametrize("name", ["nobody", "../handmade", "", "a/b", "handmade.json\0"])
@@ -48,7 +47,7 @@ def test_an_unknown_name_lists_the_known_ones(filled: Store, name: str) -> None:
 
 
 def test_an_unknown_file_lists_the_known_ones(filled: Store) -> None:
-    with pytest.raises(ManifestError, match="it has model.gguf"):
+    with pytest.raises(ManifestError, match=r"it has model\.gguf"):
         filled.path("handmade", "tokenizer.json")
 
 

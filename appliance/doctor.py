@@ -1,0 +1,212 @@
+"""Looks at this machine and at this installation: what is here, what fits, what is wrong and what to do.
+
+Collects findings; it prints nothing and changes nothing. What native libraries say of themselves is asked in
+the worker's own process, so that a broken one cannot take the doctor down.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+import psutil
+
+from appliance import paths
+from appliance.config.schema import Settings
+from appliance.errors import HearthError
+from appliance.orders import generator_order
+from appliance.version import VERSION
+from models.errors import ModelError
+from models.pack import load_pack
+from models.store import Installed, Store
+
+GIB = 1024**3
+PROBE_SECONDS = 30
+INSTRUCTION_SETS = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "amx_int8")
+LIBRARIES = (
+    "llama-cpp-python", "onnxruntime", "tokenizers", "hnswlib", "numpy", "apsw", "uvicorn", "starlette",
+    "uvloop", "httptools", "httpx", "msgspec", "jinja2", "llguidance", "cryptography", "textual",
+)  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """One line of the report. `advice` says what to do about a warning or a problem."""
+
+    section: str
+    label: str
+    text: str
+    level: Literal["ok", "warning", "problem"] = "ok"
+    advice: str = ""
+
+
+class EngineFacts(msgspec.Struct, frozen=True):
+    """What the compute libraries say, asked in a process of their own."""
+
+    devices: tuple[str, ...]
+    system_info: str
+    onnxruntime: str
+    onnxruntime_telemetry: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every finding, section by section."""
+    yield Finding("Hearth", "version", f"{VERSION}, {'one file' if paths.is_frozen() else 'from source'}")
+    yield Finding("Hearth", "home", str(paths.home()))
+    yield from _machine()
+    yield from _engines()
+    yield from _libraries()
+    yield from _disk()
+    yield from _models(settings)
+    yield from _port(settings)
+
+
+def _machine() -> Iterator[Finding]:
+    flags = _cpu_flags()
+    present = [name for name in INSTRUCTION_SETS if name in flags]
+    logical, physical = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 1
+    yield Finding("Machine", "system", f"{platform.platform()}, Python {platform.python_version()}")
+    yield Finding("Machine", "processor", f"{_cpu_name()}, {physical} cores, {logical} threads")
+    if "avx2" in flags:
+        yield Finding("Machine", "instructions", ", ".join(present))
+    else:
+        yield Finding(
+            "Machine",
+            "instructions",
+            ", ".join(present) or "none of those that speed up models",
+            "warning",
+            "without AVX2 answers come several times slower",
+        )
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f} GiB"
+    if memory.available < GIB:
+        yield Finding("Machine", "memory", text, "warning", "close other programs, or use --pack tiny")
+    else:
+        yield Finding("Machine", "memory", text)
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_line("flags").split())
+
+
+def _cpu_name() -> str:
+    return _cpu_line("model name") or platform.machine()
+
+
+def _cpu_line(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _engines() -> Iterator[Finding]:
+    facts = ask_engines()
+    if isinstance(facts, str):
+        yield Finding("Engines", "compute", facts, "problem", "no model can run on this machine as it is")
+        return
+    for device in facts.devices:
+        yield Finding("Engines", "ggml device", device)
+    yield Finding("Engines", "ggml variant", facts.system_info)
+    yield Finding("Engines", "onnxruntime", facts.onnxruntime)
+    level: Literal["ok", "problem"] = "ok" if facts.onnxruntime_telemetry == "off" else "problem"
+    yield Finding("Engines", "telemetry", f"onnxruntime's is {facts.onnxruntime_telemetry}", level)
+
+
+def ask_engines() -> EngineFacts | str:
+    """The engines' facts, or a sentence about why they do not start here."""
+    command = [*paths.self_command(), "worker", "probe", "0", str(os.getpid())]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the engines do not start: {error}"
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        return f"the engines do not start (status {done.returncode}): {last[0]}"
+    return msgspec.json.decode(done.stdout, type=EngineFacts)
+
+
+def probe_engines() -> EngineFacts:
+    """In a process of its own: load the native libraries and ask them."""
+    from appliance.encoders import session
+    from appliance.llm import bindings
+
+    bindings.load_compute_backends()
+    telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
+    return EngineFacts(
+        bindings.compute_devices(), bindings.system_info(), session.library_version(), telemetry
+    )
+
+
+def _libraries() -> Iterator[Finding]:
+    versions = []
+    for name in LIBRARIES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("Libraries", name, "is missing", "problem", "run `make setup` again")
+    yield Finding("Libraries", "versions", ", ".join(versions))
+
+
+def _disk() -> Iterator[Finding]:
+    home = paths.home()
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / GIB:.1f} GiB free at {existing}"
+    if not os.access(existing, os.W_OK):
+        yield Finding("Disk", "home", f"{existing} cannot be written", "problem", "set HEARTH_HOME elsewhere")
+    elif free < GIB:
+        yield Finding("Disk", "space", text, "warning", "make room, or set HEARTH_HOME to a larger disk")
+    else:
+        yield Finding("Disk", "space", text)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    try:
+        store = Store(paths.models(paths.home()))
+        installed = store.list()
+        pack = load_pack(settings.pack)
+    except ModelError as error:
+        yield Finding("Models", "store", error.message, "problem", "run `hearth models pull`")
+        return
+    missing = [model.name for model in pack.models if not store.has(model)]
+    if missing:
+        yield Finding(
+            "Models",
+            f"pack {pack.name}",
+            f"lacks {', '.join(missing)}",
+            "warning",
+            "run `hearth models pull`",
+        )
+    for model in installed:
+        yield _model(model, store, settings)
+
+
+def _model(model: Installed, store: Store, settings: Settings) -> Finding:
+    size = f"{model.manifest.role}, {model.manifest.bytes / 1e6:,.0f} MB"
+    if model.manifest.role != "chat":
+        return Finding("Models", model.name, size)
+    try:
+        order = generator_order(model, store, settings)
+    except HearthError as error:
+        return Finding("Models", model.name, f"{size}: {error.message}", "warning", "it cannot be served now")
+    return Finding("Models", model.name, f"{size}, fits, with a cache for {order.cells} tokens")
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    with socket.socket() as attempt:
+        attempt.settimeout(1)
+        taken = attempt.connect_ex((settings.host, settings.port)) == 0 if settings.port else False
+    where = f"{settings.host}:{settings.port}"
+    if taken:
+        yield Finding("Network", where, "something listens there: Hearth itself, or another program")
+    else:
+        yield Finding("Network", where, "is free")

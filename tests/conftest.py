@@ -1,0 +1,65 @@
+"""The real server that the API's tests share, and one of their own for those that kill or fill theirs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import CHAT, EMBED, MULTILINGUAL, RERANK, Served, missing_models, store_directory
+
+StartServer = Callable[..., Served]
+
+
+def require(models: Iterable[str]) -> None:
+    if missing := missing_models(models):
+        pytest.skip(f"not in the model store {store_directory()}: {', '.join(missing)}; `make test` gets them")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_own_settings() -> Iterator[None]:
+    """No HEARTH_ variable of whoever runs the tests changes what they test."""
+    kept = {"HEARTH_HOME", "HEARTH_TEST_MODELS"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("HEARTH_") and n not in kept]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The shared server with a model of every role; it must still end in order after all tests."""
+    models = (CHAT, EMBED, MULTILINGUAL, RERANK)
+    require(models)
+    served = Served(tmp_path_factory.mktemp("home") / "shared", models)
+    try:
+        served.wait_ready()
+        yield served
+        served.stop()
+    finally:
+        served.end()
+
+
+@pytest.fixture(scope="session")
+def http(server: Served) -> httpx.Client:
+    return server.http
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers of the test's own: `start_server(*settings, models=…)`. They end with the test."""
+    started: list[Served] = []
+
+    def start(*settings: str, models: Iterable[str] = (CHAT,)) -> Served:
+        require(models)
+        served = Served(tmp_path / f"home-{len(started)}", models, settings)
+        started.append(served)
+        served.wait_ready()
+        return served
+
+    yield start
+    for served in started:
+        served.end()
