@@ -20,18 +20,51 @@ WorkerRole = Literal["chat", "embed", "rerank"]
 # Requests for text
 
 
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """A call that a model made; `arguments` is the JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    """A function that a model may call; `parameters` is a JSON schema for its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class ToolChoice(Struct, frozen=True, kw_only=True):
+    """`auto`: text or calls, as the model likes; `required`: calls only. `names` None: any of the tools."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    names: tuple[str, ...] | None = None
+    parallel: bool = True
+
+
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One turn of a conversation; `developer` has already become `system` when a template knows no other."""
+    """One turn of a conversation; `developer` has already become `system` when a template knows no other.
+
+    A turn of role `tool` answers the call `tool_call_id`; `name` is then the tool's.
+    """
 
     role: str
     content: str
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str = ""
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
     """A conversation, to be rendered with the model's own template."""
 
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     template_options: dict[str, Any] = {}
 
 
@@ -68,6 +101,31 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
 
 
+# Constraints on the answer's text
+
+
+class JsonConstraint(Struct, frozen=True, kw_only=True, tag="json"):
+    """The answer is JSON that fits `schema`; None: any JSON object."""
+
+    schema: dict[str, Any] | bool | None = None
+
+
+class RegexConstraint(Struct, frozen=True, kw_only=True, tag="regex"):
+    """The whole answer matches `pattern`, in Rust's regex syntax."""
+
+    pattern: str
+
+
+class GrammarConstraint(Struct, frozen=True, kw_only=True, tag="grammar"):
+    """The whole answer is derived from `text`, a grammar in llama.cpp's GBNF or in Lark."""
+
+    text: str
+    syntax: Literal["gbnf", "lark"]
+
+
+Constraint = JsonConstraint | RegexConstraint | GrammarConstraint
+
+
 # Commands to a generator
 
 
@@ -78,6 +136,7 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     prompt: Prompt
     sampling: SamplingParams
     choices: int = 1
+    constraint: Constraint | None = None
     deadline: float | None = None  # seconds from acceptance; None: no limit
 
 
@@ -174,6 +233,15 @@ class TokenLogprob(Struct, frozen=True, kw_only=True):
     top: tuple[TokenLogprob, ...] = ()
 
 
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
+    """A piece of the `index`-th tool call: `id` and `name` with its first piece, arguments as they grow."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Delta(Struct, frozen=True, kw_only=True):
     """What one decode step added to one choice. `text` always ends on a whole UTF-8 character."""
 
@@ -181,6 +249,8 @@ class Delta(Struct, frozen=True, kw_only=True):
     choice: int
     text: str
     tokens: int  # how many new tokens `text` and `logprobs` stand for
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
 

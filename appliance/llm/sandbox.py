@@ -18,15 +18,17 @@ from typing import Any
 
 import jinja2
 from jinja2 import filters, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 MAX_BUILT_CHARS = 32 * 1024 * 1024
 MAX_ROUNDS = 200_000
 REFERENCE = 8  # bytes that one element of a list costs, counted as characters
 MAX_INTEGER = 2**64
+MAX_INDENT = 8
 
 LIST_FILTERS = frozenset(
     "abs count d default dictsort first float int items last length list map max min reject rejectattr "
@@ -36,8 +38,8 @@ UNWALKED = frozenset("abs count d default first float int last length".split()) 
 METHODS: dict[type, frozenset[str]] = {
     str: frozenset(
         "capitalize count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric isspace "
-        "isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit "
-        "rstrip split splitlines startswith strip title upper".split()
+        "isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition "
+        "rsplit rstrip split splitlines startswith strip title upper".split()
     ),
     dict: frozenset("get items keys values".split()),
     list: frozenset("count index".split()),
@@ -94,7 +96,9 @@ class Meter:
         if known is None:
             if len(value) > MAX_ROUNDS:
                 raise LimitReached(f"makes a list of {len(value)} elements")
-            parts: Iterable[Any] = (p for pair in value.items() for p in pair) if _is_dict(value) else value
+            parts: Iterable[Any] = value
+            if isinstance(value, dict):
+                parts = (part for pair in value.items() for part in pair)
             weight = 2 + sum(2 + self.weigh(part) for part in parts)
             if weight > MAX_BUILT_CHARS:
                 raise LimitReached(f"makes a value of more than {MAX_BUILT_CHARS} characters")
@@ -118,13 +122,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             optimized=False,
         )
         texts = _TextFilters(self)
+        lists: dict[str, Any] = {name: self.filters[name] for name in LIST_FILTERS}
         self.filters = {
-            name: self._metered(call, is_walking=name not in UNWALKED)
-            for name, call in self.filters.items()
-            if name in LIST_FILTERS
+            name: self._metered(call, is_walking=name not in UNWALKED) for name, call in lists.items()
         }
         self.filters |= {name: self._metered(call, is_walking=False) for name, call in texts.all().items()}
-        self.tests = {name: self._metered(call, is_walking=False) for name, call in self.tests.items()}
+        tests: dict[str, Any] = self.tests
+        self.tests = {name: self._metered(call, is_walking=False) for name, call in tests.items()}
         self.globals = {"range": self._range, "dict": dict, "namespace": Namespace, **names}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -166,7 +170,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """The `~` operator."""
         return "".join(map(self.text, values))
 
-    def concat(self, pieces: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(self, pieces: Iterable[str]) -> str:
         """What jinja calls to make one text of a macro's, block's or `set` block's output."""
         parts = list(pieces)
         self.meter.build(sum(map(len, parts)))
@@ -248,6 +252,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """`format` is refused like any method that is not listed: a width in its text builds gigabytes."""
+
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
         raise SecurityError(f"{attribute!r} of a {type(obj).__name__} is not allowed here")
 
@@ -308,7 +315,10 @@ class _TextFilters:
         """JSON without HTML escapes, as the Hugging Face dialect has it."""
         self._meter.weigh(value)
         encoder = json.JSONEncoder(
-            indent=indent, ensure_ascii=ensure_ascii, separators=separators, sort_keys=sort_keys
+            indent=None if indent is None else min(int(indent), MAX_INDENT),
+            ensure_ascii=ensure_ascii,
+            separators=separators,
+            sort_keys=sort_keys,
         )
         pieces = []
         for piece in encoder.iterencode(value):
@@ -359,11 +369,5 @@ def _guarded(node: Any) -> Any:
 
 def _call(name: str, arguments: list[nodes.Expr], near: nodes.Node) -> nodes.Expr:
     call = nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
-    for node in (call, call.node):
-        node.set_lineno(near.lineno)
-        node.set_environment(near.environment)
+    call.set_lineno(near.lineno)
     return call
-
-
-def _is_dict(value: object) -> bool:
-    return isinstance(value, dict)

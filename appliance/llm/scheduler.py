@@ -291,7 +291,7 @@ class Scheduler:
         return slot, self.ledger.share(self._cells_of(match.holder)[: match.length])
 
     def _is_used_up(self, match: Match) -> bool:
-        """Whether the holder is retained and has nothing beyond the match, as in a conversation's next turn."""
+        """Whether the match is all of a retained sequence, as in a conversation's next turn."""
         return match.holder in self.retained and len(self.retained[match.holder].tokens) == match.length
 
     def _take_over(self, match: Match, plan: Plan) -> Cells:

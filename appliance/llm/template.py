@@ -20,7 +20,7 @@ from appliance.errors import HearthError, InvalidRequest, TemplateRefusal, Unsup
 from appliance.llm.sandbox import LimitReached, Meter, Sandbox
 from appliance.records import Message
 
-MAX_TEMPLATE_CHARS = 256 * 1024
+MAX_TEMPLATE_CHARS = 64 * 1024  # jinja's compiler takes seconds for more
 MAX_OUTPUT_CHARS = 8 * 1024 * 1024
 
 GENERIC_TEMPLATE = (

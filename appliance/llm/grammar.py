@@ -1,0 +1,289 @@
+"""Constraints on generated text: JSON schema, regex or grammar → which tokens may come next.
+
+The only import of llguidance. Everything fails closed: a constraint that cannot be held to is refused before
+a token is made, and one that has begun always ends in a valid text, because `Closing` knows the shortest way
+out of wherever the text stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance.gbnf_to_lark import any_to_lark
+from numpy.typing import NDArray
+
+from appliance.errors import InternalError, InvalidValue, UnsupportedParameter
+from appliance.llm.backend import Logits, Vocabulary
+from appliance.records import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
+
+MAX_CONSTRAINT_BYTES = 64 * 1024
+MAX_SCHEMA_DEPTH = 32
+MAX_CLOSING_TOKENS = 2048
+# Between the parts of a JSON text: a line break and an indentation, or a space, and no more than that.
+WHITESPACE = r"[\x20\x0A\x09]{0,12}"
+LIMITS = LLParserLimits(
+    max_items_in_row=2000,
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=50_000,
+    max_lexer_states=50_000,
+    max_grammar_size=100_000,
+)
+
+# What ends a text soonest, in this order: close the string, the object, the list; then the shortest values.
+WEARINESS = 8  # ranks that one use of a character costs it, where the straight way leads nowhere
+CLOSERS = (b'"', b"}", b"]", b"0", b"n", b"t", b"f", b"1", b"[", b"{", b",", b":", b"-", b".", b"a", b" ")
+
+Mask = NDArray[np.int32]
+
+
+class Matcher:
+    """Where one sequence stands in its constraint."""
+
+    def __init__(self, native: LLMatcher, vocabulary_size: int, closers: dict[int, int]) -> None:
+        self._native = native
+        self._size = vocabulary_size
+        self._closers = closers  # rank → token of one character, the most closing first
+        self._mask: Mask = np.zeros((vocabulary_size + 31) // 32, np.int32)
+
+    def allows(self, token: int) -> bool:
+        """Whether `token` may come next. Much cheaper than a mask."""
+        return bool(self._native.validate_tokens([token]) == 1)
+
+    def accept(self, token: int) -> None:
+        """The sequence has grown by `token`, which was allowed."""
+        if not self._native.consume_token(token):
+            raise AssertionError(f"a token that was allowed is refused: {self._native.get_error()}")
+
+    def restrict(self, logits: Logits) -> None:
+        """Make every token that may not come next impossible, in place."""
+        logits[~self._allowed()] = -np.inf
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but the end may follow."""
+        return bool(self._native.is_stopped())
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether the text is valid as it stands."""
+        return bool(self._native.is_accepting())
+
+    def fork(self) -> Matcher:
+        """An independent matcher at the same place."""
+        return Matcher(self._native.deep_copy(), self._size, self._closers)
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next in any case."""
+        return list(self._native.compute_ff_tokens())
+
+    def closing(self, at_most: int = MAX_CLOSING_TOKENS) -> list[int] | None:
+        """Tokens that end the text soonest, the end token not included; None when `at_most` do not do.
+
+        Two ways are tried: always the most closing character, which is what JSON needs; then, for grammars
+        that such a habit would keep in a loop, the most closing of those used least.
+        """
+        return self._way_out(at_most, weary=False) or self._way_out(at_most, weary=True)
+
+    def _way_out(self, at_most: int, *, weary: bool) -> list[int] | None:
+        trial = self.fork()
+        tokens: list[int] = []
+        used: Counter[int] = Counter()
+        while not trial.is_accepting:
+            step = trial.forced() or trial._soonest(used if weary else Counter())
+            if not step or len(tokens) + len(step) > at_most:
+                return None
+            for token in step:
+                trial.accept(token)
+            tokens += step
+            used.update(step)
+        return tokens
+
+    def _soonest(self, used: Counter[int]) -> list[int]:
+        """One allowed token of a single character, or any allowed one where there is none."""
+        ranked = sorted(self._closers.items(), key=lambda item: item[0] + WEARINESS * used[item[1]])
+        for _, token in ranked:
+            if self.allows(token):
+                return [token]
+        found = np.flatnonzero(self._allowed())
+        return [int(found[0])] if len(found) else []
+
+    def _allowed(self) -> NDArray[np.bool_]:
+        self._native.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._size)
+        return bits.astype(bool)
+
+
+class GrammarCompiler:
+    """Compiles constraints for one vocabulary. Building it takes about a second; it is built on first use."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._size = vocabulary.size
+        special = {text.encode() for text in vocabulary.special_texts()}
+        pieces = [vocabulary.literal(token) for token in range(vocabulary.size)]
+        ends = [token for token in range(vocabulary.size) if vocabulary.ends_generation(token)]
+        # llguidance marks control tokens, which text must never spell, with a byte that no text contains.
+        marked = [b"\xff" + piece if piece in special else piece for piece in pieces]
+        self._tokenizer = LLTokenizer(
+            TokenizerWrapper(_TokenTable(vocabulary, marked, ends)),
+            n_vocab=vocabulary.size,
+            eos_token=ends,
+            slices=LLTokenizer.json_slices(),
+        )
+        by_byte = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
+        others = [bytes([code]) for code in range(0x20, 0x7F) if bytes([code]) not in CLOSERS]
+        self._closers = {
+            rank: by_byte[byte] for rank, byte in enumerate([*CLOSERS, *others]) if byte in by_byte
+        }
+
+    def compile(self, constraint: Constraint) -> Matcher:
+        """A matcher at the constraint's beginning.
+
+        Raises UnsupportedParameter naming a schema keyword that cannot be held to, InvalidValue for a
+        constraint that is malformed, too large or too complex.
+        """
+        grammar, param = _grammar(constraint)
+        failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer, limits=LIMITS)
+        if failed:
+            raise _refusal(constraint, param, messages[0])
+        native = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+        if native.is_error():
+            raise _refusal(constraint, param, native.get_error())
+        return Matcher(native, self._size, self._closers)
+
+
+class _TokenTable:
+    """The vocabulary as llguidance's TokenizerWrapper wants to see it."""
+
+    def __init__(self, vocabulary: Vocabulary, pieces: Sequence[bytes], ends: Sequence[int]) -> None:
+        self._vocabulary = vocabulary
+        self.tokens = list(pieces)
+        self.eos_token_id = ends[0]
+        self.bos_token_id: int | None = None
+        self.special_token_ids = [t for t, piece in enumerate(pieces) if piece.startswith(b"\xff")]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        words = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+        return self._vocabulary.tokenize(words, add_bos=False, parse_special=False)
+
+
+def _grammar(constraint: Constraint) -> tuple[str, str]:
+    """The constraint in llguidance's own notation, and the request parameter it came from."""
+    match constraint:
+        case JsonConstraint(schema=schema):
+            return _json_grammar(schema), "response_format.json_schema.schema"
+        case RegexConstraint(pattern=pattern):
+            _check_size(pattern, "regex")
+            return str(LLMatcher.grammar_from_regex(pattern)), "regex"
+        case GrammarConstraint(text=text, syntax=syntax):
+            _check_size(text, "grammar")
+            return _text_grammar(text, syntax), "grammar"
+
+
+def _json_grammar(schema: dict[str, Any] | bool | None) -> str:
+    param = "response_format.json_schema.schema"
+    wanted: dict[str, Any] = {"type": "object"} if schema is None else {"allOf": [schema]}
+    if isinstance(schema, dict):
+        wanted = schema
+        _check_size(json.dumps(schema), param)
+        _check_depth(schema, param)
+        if "x-guidance" in schema:
+            raise UnsupportedParameter("the schema may not contain 'x-guidance'", param=param)
+    overrides: Any = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
+    return str(LLMatcher.grammar_from_json_schema(wanted, overrides=overrides))
+
+
+def _text_grammar(text: str, syntax: str) -> str:
+    if syntax == "lark":
+        return str(LLMatcher.grammar_from_lark(text))
+    try:
+        return str(LLMatcher.grammar_from_lark(any_to_lark(text)))
+    except Exception as error:  # the converter raises whatever its parsing trips over
+        raise InvalidValue(f"the grammar is not valid GBNF: {error}", param="grammar") from error
+
+
+def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidValue | UnsupportedParameter:
+    said = reason.strip().splitlines()[0][:500] if reason.strip() else "it cannot be compiled"
+    if isinstance(constraint, JsonConstraint):
+        return UnsupportedParameter(f"the schema cannot be enforced: {said}", param=param)
+    return InvalidValue(f"the {param} cannot be enforced: {said}", param=param)
+
+
+def _check_size(text: str, param: str) -> None:
+    if len(text.encode("utf-8", errors="replace")) > MAX_CONSTRAINT_BYTES:
+        raise InvalidValue(f"the {param} is larger than {MAX_CONSTRAINT_BYTES} bytes", param=param)
+
+
+def _check_depth(schema: Any, param: str) -> None:
+    level = [schema]
+    for _ in range(MAX_SCHEMA_DEPTH):
+        level = [
+            item
+            for value in level
+            for item in (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            )
+        ]
+        if not level:
+            return
+    raise InvalidValue(f"the schema nests deeper than {MAX_SCHEMA_DEPTH} levels", param=param)
+
+
+class Closing:
+    """Keeps a constrained answer inside its token budget: it may grow only while it can still be closed.
+
+    Looking for the way out costs as many masks as it has tokens, so it is looked for only when it could have
+    become too long: one token is taken to lengthen it by at most the longest that was seen so far.
+    """
+
+    def __init__(self, matcher: Matcher, budget: int) -> None:
+        """Raises InvalidValue when even the shortest valid answer is longer than `budget` tokens."""
+        self._matcher = matcher
+        way_out = matcher.closing(at_most=min(budget, MAX_CLOSING_TOKENS))
+        if way_out is None:
+            raise InvalidValue(
+                f"no answer that fits the constraint ends within {budget} tokens; raise max_tokens",
+                param="max_tokens",
+            )
+        self._longest = len(way_out)
+        self._look_at = self._next_look(budget, len(way_out))
+        self._way_out: list[int] | None = None  # from where the text stands now; None: not looked for yet
+        self.is_closing = False
+
+    def steer(self, token: int, room: int) -> int:
+        """`token`, which the matcher allows, or the first token of the way out if `token` leads too far.
+
+        `room` counts the tokens that may still come, this one included. Raises InternalError when the
+        text cannot be closed any more, which the look-ahead is there to prevent.
+        """
+        if self.is_closing:
+            return self._next_out()
+        if room > self._look_at:
+            self._way_out = None
+            return token
+        trial = self._matcher.fork()
+        trial.accept(token)
+        beyond = trial.closing(at_most=room - 1)
+        if beyond is not None:
+            self._way_out = beyond
+            self._longest = max(self._longest, len(beyond))
+            self._look_at = self._next_look(room - 1, len(beyond))
+            return token
+        self.is_closing = True
+        if self._way_out is None:
+            self._way_out = self._matcher.closing(at_most=room)
+        return self._next_out()
+
+    def _next_out(self) -> int:
+        if not self._way_out:
+            raise InternalError("the constrained answer could not be closed within its token budget")
+        return self._way_out.pop(0)
+
+    def _next_look(self, room: int, way_out: int) -> int:
+        """The room at which to look again."""
+        return room - (room - way_out) // (2 * (self._longest + 1))

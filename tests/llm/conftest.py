@@ -1,0 +1,157 @@
+"""An engine over the arithmetic backend, stepped by hand, that watches every step it makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from appliance.llm.backend import Span
+from appliance.llm.engine import Admit, Engine
+from appliance.llm.fake import EOS, FakeBackend, checksum_token
+from appliance.llm.scheduler import Limits, Scheduler
+from appliance.records import Cancel, Ended, Event, Failed, SamplingParams, Started, Step
+
+
+class Rig:
+    """Engine, scheduler and FakeBackend; `now` is the clock, `events` all that was emitted."""
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        cells: int = 256,
+        sequences: int = 8,
+        batch_tokens: int = 32,
+        busy_prefill_tokens: int = 8,
+        queue_requests: int = 1000,
+        queue_tokens: int = 1_000_000,
+        answer: Callable[[Sequence[int]], int] = checksum_token,
+    ) -> None:
+        self.answer = answer
+        self.now = 100.0
+        self.events: list[Event] = []
+        self.samplers: list[Any] = []
+        self.backend = FakeBackend(cells=cells, sequences=sequences, answer=answer)
+        self.backend.before_decode = self._watch
+        make_sampler = self.backend.sampler
+
+        def sampler(params: SamplingParams, seed: int) -> Any:
+            self.samplers.append(make_sampler(params, seed))
+            return self.samplers[-1]
+
+        self.backend.sampler = sampler  # type: ignore[method-assign]
+        self.limits = Limits(
+            slots=slots,
+            cells=cells,
+            sequences=sequences,
+            batch_tokens=batch_tokens,
+            busy_prefill_tokens=busy_prefill_tokens,
+            queue_requests=queue_requests,
+            queue_tokens=queue_tokens,
+        )
+        self.scheduler = Scheduler(self.limits)
+        self.engine = Engine(self.backend, self.scheduler, self.events.append, clock=lambda: self.now)
+
+    def _watch(self, spans: Sequence[Span]) -> None:
+        tokens = sum(len(span.tokens) for span in spans)
+        assert 0 < tokens <= self.limits.batch_tokens
+        assert len(self.scheduler.running) <= self.limits.slots
+        computed = {span.sequence for span in spans}
+        assert len(computed) == len(spans)
+        decoding = {s.slot for s in self.scheduler.running if not s.is_prefilling}
+        assert decoding <= computed, "a running stream was left out of a step"
+        if decoding:
+            assert tokens - len(decoding) <= self.limits.busy_prefill_tokens
+        assert self.backend.used_cells + tokens == self.scheduler.ledger.used <= self.limits.cells
+
+    def ask(
+        self,
+        id: int,
+        prompt: Sequence[int] | str,
+        max_tokens: int = 8,
+        *,
+        choices: int = 1,
+        seed: int = 1,
+        deadline: float | None = None,
+        **sampling: Any,
+    ) -> None:
+        tokens = list(prompt.encode()) if isinstance(prompt, str) else list(prompt)
+        params = SamplingParams(**{"temperature": 0.0, "max_tokens": max_tokens, **sampling})
+        admit = Admit(
+            id=id,
+            prompt=tokens,
+            sampling=params,
+            choices=choices,
+            seed=seed,
+            limit=min(len(tokens) + max_tokens, self.limits.cells),
+            arrived=self.now,
+            deadline=deadline,
+        )
+        self.engine.inbox.put(admit)
+
+    def cancel(self, id: int) -> None:
+        self.engine.inbox.put(Cancel(id=id))
+
+    def step(self, count: int = 1) -> None:
+        for _ in range(count):
+            if not (self.scheduler.is_idle and self.engine.inbox.empty()):
+                self.engine.take_commands()
+                self.engine.step()
+                self.scheduler.check()
+
+    def run(self, most_steps: int = 5000) -> None:
+        """Until nothing is left to do; a scheduler that runs in circles fails here."""
+        for _ in range(most_steps):
+            if self.scheduler.is_idle and self.engine.inbox.empty():
+                return
+            self.step()
+        pytest.fail(f"not idle after {most_steps} steps: {len(self.scheduler.waiting)} wait")
+
+    # What came out
+
+    def text(self, id: int, choice: int = 0) -> str:
+        return "".join(d.text for d in self.deltas(id, choice))
+
+    def deltas(self, id: int, choice: int = 0) -> list[Any]:
+        steps = [event for event in self.events if isinstance(event, Step)]
+        return [d for step in steps for d in step.deltas if (d.id, d.choice) == (id, choice)]
+
+    def reason(self, id: int, choice: int = 0) -> str | None:
+        return next((d.finish_reason for d in self.deltas(id, choice) if d.finish_reason), None)
+
+    def ends(self, id: int) -> list[Any]:
+        return [e for e in self.events if isinstance(e, Ended | Failed) and e.id == id]
+
+    def error(self, id: int) -> Any:
+        (end,) = self.ends(id)
+        return end.error
+
+    def started(self, id: int) -> Any:
+        (event,) = [e for e in self.events if isinstance(e, Started) and e.id == id]
+        return event
+
+    def alone(self, prompt: Sequence[int] | str, max_tokens: int) -> str:
+        """What a greedy answer to `prompt` must be, whatever else runs."""
+        history = list(prompt.encode()) if isinstance(prompt, str) else list(prompt)
+        text = ""
+        for _ in range(min(max_tokens, self.limits.cells - len(history))):
+            token = self.answer(history)
+            if token == EOS:
+                break
+            history.append(token)
+            text += chr(token)
+        return text
+
+
+@pytest.fixture(scope="session")
+def rig() -> type[Rig]:
+    return Rig
+
+
+@pytest.fixture
+def stopwatch() -> Callable[[], float]:
+    begun = time.monotonic()
+    return lambda: time.monotonic() - begun
