@@ -7,7 +7,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run setup setup-dev test-models test check format bench lock clean
+.PHONY: help run setup setup-dev test-models test check format bench binary lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # -S -E: set-up needs the standard library only, and starts faster without the rest.
@@ -50,6 +50,10 @@ format: setup-dev ## Put the code into the house's format
 
 bench: test-models ## Measure (the last line of each benchmark is JSON)
 	@$(VENV_PYTHON) -m tests.bench $(BENCH_ARGS)
+
+binary: setup-dev ## Make dist/hearth, one file with the pack tiny inside (PACK=starter: dist/hearth-starter)
+	@$(VENV_PYTHON) -m appliance models pull --pack $(or $(PACK),tiny)
+	@$(VENV_PYTHON) build/bundle.py $(or $(PACK),tiny)
 
 lock: ## Make the locks from pyproject.toml, keeping pins that still fit (UPGRADE=1: take the newest)
 	@$(PYTHON) build/relock.py

@@ -114,7 +114,14 @@ class Preparation:
 
 def run(connection: socket.socket) -> int:
     """Serve until told to stop, or until the gateway is gone. Returns the exit status."""
-    channel = WorkerChannel(connection)
+    try:
+        return serve(WorkerChannel(connection))
+    except (BrokenPipeError, EOFError):
+        return 0  # the gateway is gone; nobody is left to serve
+
+
+def serve(channel: WorkerChannel) -> int:
+    """Raises BrokenPipeError or EOFError when the gateway leaves."""
     order = channel.read_order()
     assert isinstance(order, GeneratorOrder)
     try:
@@ -134,10 +141,7 @@ def run(connection: socket.socket) -> int:
         target=read_commands, args=(channel, Preparation(preparer, engine, channel), engine), daemon=True
     )
     reader.start()
-    try:
-        engine.run()
-    except BrokenPipeError:
-        return 0  # the gateway is gone; nobody is left to serve
+    engine.run()
     backend.close()
     return 0
 
@@ -178,13 +182,15 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
 
 
 def read_commands(channel: WorkerChannel, preparation: Preparation, engine: Engine) -> None:
-    """Sort commands to where they belong, until the gateway leaves or says stop."""
-    for command in channel.commands():
-        if isinstance(command, Stop):
-            break
-        _route(command, preparation, engine)
-    preparation.finish()
-    engine.inbox.put(Stop())
+    """Sort commands to where they belong, until the gateway leaves, says stop or is not understood."""
+    try:
+        for command in channel.commands():
+            if isinstance(command, Stop):
+                break
+            _route(command, preparation, engine)
+    finally:
+        preparation.finish()
+        engine.inbox.put(Stop())
 
 
 def _route(command: Command, preparation: Preparation, engine: Engine) -> None:

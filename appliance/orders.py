@@ -14,8 +14,9 @@ from appliance.errors import SetupError
 from appliance.records import EncoderModel, EncoderOrder, GeneratorOrder
 from models.errors import ModelError
 from models.gguf import GgufFacts, read_gguf
+from models.library import ModelSource
 from models.region import Extent
-from models.store import Installed, Store
+from models.store import Installed
 
 F16_BYTES = 2
 MAX_DEFAULT_CELLS = 16_384
@@ -38,9 +39,9 @@ def choose_cells(facts: GgufFacts, settings: Settings, available: int) -> int:
     return max(MIN_CELLS, min(wanted, affordable) // 256 * 256)
 
 
-def generator_order(installed: Installed, store: Store, settings: Settings) -> GeneratorOrder:
+def generator_order(installed: Installed, source: ModelSource, settings: Settings) -> GeneratorOrder:
     """Raises SetupError when the file is damaged, or model and cache do not fit into memory."""
-    weights = _extent(store, installed, "model.gguf")
+    weights = _extent(source, installed, "model.gguf")
     try:
         facts = read_gguf(weights.path, weights.start, weights.length)
     except (ModelError, OSError) as error:
@@ -72,19 +73,22 @@ def generator_order(installed: Installed, store: Store, settings: Settings) -> G
     )
 
 
-def encoder_order(installed: list[Installed], store: Store, settings: Settings) -> EncoderOrder:
+def encoder_order(installed: list[Installed], source: ModelSource, settings: Settings) -> EncoderOrder:
     """Raises SetupError when a model's files are gone."""
     return EncoderOrder(
-        models=tuple(_encoder_model(model, store) for model in installed),
+        models=tuple(_encoder_model(model, source) for model in installed),
         threads=settings.encoder.threads,
         batch_tokens=settings.encoder.batch_tokens,
         queue_requests=settings.encoder.queue_requests,
     )
 
 
-def _encoder_model(installed: Installed, store: Store) -> EncoderModel:
+def _encoder_model(installed: Installed, source: ModelSource) -> EncoderModel:
     manifest = installed.manifest
-    weights, tokenizer = _extent(store, installed, "model.onnx"), _extent(store, installed, "tokenizer.json")
+    weights, tokenizer = (
+        _extent(source, installed, "model.onnx"),
+        _extent(source, installed, "tokenizer.json"),
+    )
     assert manifest.encoding is not None
     model = EncoderModel(
         name=manifest.name,
@@ -114,9 +118,9 @@ def _encoder_model(installed: Installed, store: Store) -> EncoderModel:
     )
 
 
-def _extent(store: Store, installed: Installed, file: str) -> Extent:
+def _extent(source: ModelSource, installed: Installed, file: str) -> Extent:
     try:
-        return store.extent(installed.name, file)
+        return source.extent(installed.name, file)
     except ModelError as error:
         raise SetupError(f"the model {installed.name} cannot be used: {error.message}") from error
 

@@ -34,6 +34,12 @@ def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 
 
+def bundle() -> Path | None:
+    """The one-file executable whose models this program uses: `$HEARTH_BUNDLE`, which its launcher sets."""
+    named = os.environ.get("HEARTH_BUNDLE")
+    return Path(named) if named else None
+
+
 def is_frozen() -> bool:
     return bool(getattr(sys, "frozen", False))
 

@@ -65,6 +65,7 @@ class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    reasoning_effort: str | None = None  # None: as the template has it
     template_options: dict[str, Any] = {}
 
 
@@ -265,6 +266,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0  # of the completion tokens
 
 
 class Timings(Struct, frozen=True, kw_only=True):
@@ -281,6 +283,7 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
     id: int
     usage: Usage
     timings: Timings
+    warnings: tuple[str, ...] = ()
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

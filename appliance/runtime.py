@@ -1,6 +1,6 @@
 """The composition root: which models are served, by which workers, and their start, drain and stop.
 
-Built from settings and a model store. The API asks it for a model by name and gets a handle or a typed
+Built from settings and a source of models. The API asks it for a model by name and gets a handle or a typed
 error; it knows no HTTP.
 """
 
@@ -22,9 +22,10 @@ from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle
 from appliance.workers.supervisor import State, Supervisor
 from models.errors import ModelError
+from models.library import ModelSource
 from models.manifest import Manifest
 from models.pack import load_pack
-from models.store import Installed, Store
+from models.store import Installed
 
 log = logging.getLogger("hearth.runtime")
 
@@ -44,23 +45,23 @@ class ServedModel:
 class Runtime:
     """`start` before use, `stop` at the end. Raises SetupError when a model to be served is missing."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, source: ModelSource) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.started_at = time.time()
         self.draining = False
-        self._installed = {model.name: model for model in choose_models(settings, store)}
+        self._installed = {model.name: model for model in choose_models(settings, source)}
         self._generators: dict[str, GeneratorHandle] = {}
         self._encoder: EncoderHandle | None = None
         self._encoder_models: dict[str, EncoderModel] = {}
         patience = settings.limits.load_wait
         for model in self._installed.values():
             if model.manifest.role == "chat":
-                supervisor = self._supervise("generator", generator_order(model, store, settings))
+                supervisor = self._supervise("generator", generator_order(model, source, settings))
                 self._generators[model.name] = GeneratorHandle(supervisor, patience)
         encoders = [model for model in self._installed.values() if model.manifest.role != "chat"]
         if encoders:
-            order = encoder_order(encoders, store, settings)
+            order = encoder_order(encoders, source, settings)
             self._encoder_models = {model.name: model for model in order.models}
             self._encoder = EncoderHandle(self._supervise("encoder", order), patience)
 
@@ -166,17 +167,17 @@ class Runtime:
         return await handle.measure()
 
 
-def choose_models(settings: Settings, store: Store) -> list[Installed]:
+def choose_models(settings: Settings, source: ModelSource) -> list[Installed]:
     """The models to serve: those named, else the pack's (or what stands in for them) and the user's own.
 
     Raises SetupError naming a model that is not installed, or when no chat model is.
     """
     try:
         if settings.models:
-            return [store.get(name) for name in settings.models]
+            return [source.get(name) for name in settings.models]
         pack = load_pack(settings.pack)
         wanted = [model.name for model in pack.models]
-        installed = {model.name: model for model in store.list()}
+        installed = {model.name: model for model in source.list()}
     except ModelError as error:
         raise SetupError(error.message) from error
     for model in pack.models:

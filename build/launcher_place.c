@@ -48,7 +48,7 @@ int list_places(struct place places[MOST_PLACES])
 {
     char owner[32], home_dir[PATH_MAX];
     snprintf(owner, sizeof owner, "-%u", (unsigned)geteuid());
-    const char *home = getenv("HEARTH_HOME"), *user = getenv("HOME"), *temporary = getenv("TMPDIR");
+    const char *home = getenv("HEARTH_HOME"), *user = getenv("HOME");
     int count = 0;
     if (home && home[0] == '~' && (home[1] == '/' || !home[1]) && user) {
         snprintf(home_dir, sizeof home_dir, "%s%s", user, home + 1);
@@ -61,8 +61,9 @@ int list_places(struct place places[MOST_PLACES])
         snprintf(cache, sizeof cache, "%s/.cache", user);
         count += add(&places[count], cache, "hearth", "");
     }
+    count += add(&places[count], getenv("TMPDIR"), "hearth", owner);
     count += add(&places[count], "/var/tmp", "hearth", owner);
-    count += add(&places[count], temporary && *temporary ? temporary : "/tmp", "hearth", owner);
+    count += add(&places[count], "/tmp", "hearth", owner);
     count += add(&places[count], getenv("XDG_RUNTIME_DIR"), "hearth", "");
     count += add(&places[count], "/dev/shm", "hearth", owner);
     return count;

@@ -39,11 +39,22 @@ CMAKE_OPTIONS = (
     f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={PORTABLE_CMAKE}",
 )
 
+# Of llama-cpp-python, the ctypes declarations: its own engine and server would only slow every start.
+BINDINGS = ("_ctypes_extensions.py", "_ggml.py", "lib", "llama_cpp.py")
+
 # 2026-01-01: file times inside wheels are part of their bytes.
 SOURCE_DATE_EPOCH = "1767225600"
 
 # Instructions of the building processor, or paths of the building machine, must not leak in.
-_OVERRIDING_VARIABLES = ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "PYTHONPATH", "PYTHONHOME")
+_OVERRIDING_VARIABLES = (
+    "CMAKE_ARGS",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "LDFLAGS",
+    "PYTHONPATH",
+    "PYTHONHOME",
+)
 
 
 def ensure_native() -> Path:
@@ -51,7 +62,7 @@ def ensure_native() -> Path:
     pins = read_needs(dev=True).pins
     keys = native_keys(pins, os.environ)
     stamp = NATIVE / "keys"
-    wanted = "".join(f"{name} {key}\n" for name, key in sorted(keys.items()))
+    wanted = "".join(f"{name} {key}\n" for name, key in sorted(keys.items())) + f"{BINDINGS}\n"
     if stamp.is_file() and stamp.read_text() == wanted:
         return NATIVE
     cache = WheelCache(wheel_cache_home())
@@ -63,10 +74,20 @@ def ensure_native() -> Path:
             wheel = cache.find(keys[name]) or cache.keep(keys[name], compile_wheel(pins[name], log))
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(fresh)
+    _drop_engine(fresh / "llama_cpp", pins["llama-cpp-python"].version)
     (fresh / stamp.name).write_text(wanted)
     shutil.rmtree(NATIVE, ignore_errors=True)
     fresh.rename(NATIVE)
     return NATIVE
+
+
+def _drop_engine(package: Path, version: str) -> None:
+    for path in package.iterdir():
+        if path.is_dir() and path.name not in BINDINGS:
+            shutil.rmtree(path)
+        elif path.name not in BINDINGS:
+            path.unlink()
+    (package / "__init__.py").write_text(f'__version__ = "{version}"\n')
 
 
 def native_keys(pins: Mapping[str, Pin], environ: Mapping[str, str]) -> Keys:
@@ -89,7 +110,15 @@ def compile_wheel(pin: Pin, log: TextIO) -> Path:
     lock = scratch / "pin.txt"
     lock.write_text(render([pin]))
     pip: list[str | Path] = [VENV_PYTHON, "-m", "pip"]
-    fetch = [*pip, "download", "--require-hashes", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    fetch = [
+        *pip,
+        "download",
+        "--require-hashes",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--no-build-isolation",
+    ]
     fetch += ["--progress-bar", "raw", "-d", scratch / "source", "-r", lock]
     _run(f"{pin.name}: fetching the source", fetch, log, PipReader(1))
     build = [*pip, "wheel", "-v", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--no-index"]

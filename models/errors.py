@@ -4,6 +4,7 @@ ModelError
 ├─ ManifestError        a manifest or pack file is not what it should be; names file and key
 ├─ UnknownModel         no such model in the catalogue or the store
 ├─ MalformedModel       a model file failed preflight
+├─ MalformedBundle      an executable's table of models is missing, damaged or inconsistent
 ├─ UnsupportedModel     a sound model file that Hearth does not serve
 ├─ HashMismatch         bytes arrived, but not the pinned ones
 ├─ SourceUnavailable    no source could deliver a file
@@ -43,6 +44,13 @@ class UnknownModel(ModelError):
 
 
 class MalformedModel(ModelError):
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+class MalformedBundle(ModelError):
     def __init__(self, file: str, problem: str) -> None:
         super().__init__(f"{file}: {problem}")
         self.file = file

@@ -16,7 +16,9 @@ StartServer = Callable[..., Served]
 
 def require(models: Iterable[str]) -> None:
     if missing := missing_models(models):
-        pytest.skip(f"not in the model store {store_directory()}: {', '.join(missing)}; `make test` gets them")
+        pytest.skip(
+            f"not in the model store {store_directory()}: {', '.join(missing)}; `make test` gets them"
+        )
 
 
 @pytest.fixture(autouse=True, scope="session")

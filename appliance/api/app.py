@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +20,7 @@ from appliance.runtime import Runtime
 REQUEST_ID = re.compile(r"\A[A-Za-z0-9._-]{1,128}\Z")
 
 
-def build_app(runtime: Runtime) -> Starlette:
+def build_app(runtime: Runtime) -> ASGIApp:
     """The application over `runtime`, which starts and stops with it."""
 
     @contextlib.asynccontextmanager
@@ -38,16 +37,16 @@ def build_app(runtime: Runtime) -> Starlette:
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Observed, runtime=runtime)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
     app.state.runtime = runtime
-    return app
+    return Observed(app, runtime)
 
 
 class Observed:
-    """Gives every request its id and counts its answer."""
+    """Gives every request its id and counts its answer; outermost, so that our own bugs have both too."""
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app, self._metrics = app, runtime.metrics

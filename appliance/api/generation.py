@@ -21,7 +21,7 @@ from appliance.api.replies import TimingsBody
 from appliance.api.schemas import SamplingFields
 from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
 from appliance.config.schema import Generator
-from appliance.errors import Cancelled, HearthError, InternalError, InvalidValue
+from appliance.errors import Cancelled, HearthError, InternalError
 from appliance.records import (
     Delta,
     Ended,
@@ -77,7 +77,7 @@ class Shape(Protocol):
 def sampling_params(
     request: SamplingFields, defaults: Generator, *, max_tokens: int | None, top_logprobs: int | None
 ) -> SamplingParams:
-    """The request's parameters over the server's defaults. Raises InvalidValue for a bias on no token id."""
+    """The request's parameters over the server's defaults."""
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     return SamplingParams(
         max_tokens=max_tokens,
@@ -89,7 +89,7 @@ def sampling_params(
         frequency_penalty=request.frequency_penalty or 0.0,
         repeat_penalty=_given(request.repeat_penalty, 1.0),
         seed=request.seed,
-        logit_bias=_logit_bias(request.logit_bias or {}),
+        logit_bias={int(token): bias for token, bias in (request.logit_bias or {}).items()},
         stop=stop,
         top_logprobs=top_logprobs,
         ignore_eos=bool(request.ignore_eos),
@@ -98,15 +98,6 @@ def sampling_params(
 
 def _given(value: Number | None, default: Number) -> Number:
     return default if value is None else value
-
-
-def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): value for token, value in bias.items()}
-    except ValueError as error:
-        raise InvalidValue(
-            "logit_bias maps token ids, written as decimal numbers, to biases", param="logit_bias"
-        ) from error
 
 
 async def answer_generation(

@@ -81,7 +81,7 @@ def _responses(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
     else:
         content = {"application/json": {"schema": by_kind[operation.reply]}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     responses: dict[str, Any] = {"200": {"description": "Done", "content": content}}
     for status in operation.errors:
         phrase = "Client Closed Request" if status == 499 else HTTPStatus(status).phrase

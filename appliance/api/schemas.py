@@ -34,9 +34,12 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 StopWord = Annotated[str, Meta(min_length=1, max_length=256)]
 StopWords = StopWord | Annotated[list[StopWord], Meta(max_length=16)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-LogitBias = Annotated[dict[str, Bias], Meta(max_length=4096)]
+TokenNumber = Annotated[str, Meta(pattern="^[0-9]{1,10}$")]  # JSON's keys are strings
+LogitBias = Annotated[dict[TokenNumber, Bias], Meta(max_length=4096)]
 Label = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[str, Label], Meta(max_length=16)]
+TemplateNumber = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+TemplateOptions = Annotated[dict[Label, bool | TemplateNumber | Label], Meta(max_length=16)]
 Deadline = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -99,7 +102,7 @@ class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    chat_template_kwargs: Annotated[dict[str, bool | int | Label], Meta(max_length=16)] | None = None
+    chat_template_kwargs: TemplateOptions | None = None
     tools: Refused = None
     tool_choice: Refused = None
     parallel_tool_calls: bool | None = None

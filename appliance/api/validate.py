@@ -7,8 +7,10 @@ its type to find which parameter is at fault, so a status or a parameter name is
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +19,7 @@ from appliance.errors import InvalidRequest, InvalidValue, MissingParameter, Unk
 
 Request = TypeVar("Request")
 SHOWN_CHARS = 80
+SEARCHED_TOGETHER = 1024  # entries of a long list that are checked at once
 
 
 def convert(value: Any, kind: type[Request]) -> Request:
@@ -26,12 +29,27 @@ def convert(value: Any, kind: type[Request]) -> Request:
     """
     try:
         return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        value = _with_whole_numbers(value)
+    try:
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _find(value, kind, "", str(error)) from error
 
 
+def _with_whole_numbers(value: Any) -> Any:
+    """`value` with its parameters such as 2.0 as 2: JSON has one kind of number, msgspec has two."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: int(entry) if isinstance(entry, float) and entry.is_integer() else entry
+        for name, entry in value.items()
+    }
+
+
 def _find(value: Any, kind: Any, path: str, message: str) -> InvalidRequest:
     bare = _bare(kind)
+    origin = typing.get_origin(bare)
     if _is_struct(bare):
         if isinstance(value, dict):
             return _find_in_struct(value, bare, path, message)
@@ -39,16 +57,20 @@ def _find(value: Any, kind: Any, path: str, message: str) -> InvalidRequest:
         for member in typing.get_args(bare):
             if _fits(value, member):
                 return _find(value, member, path, _complaint(value, member) or message)
-    elif typing.get_origin(bare) in (list, tuple) and isinstance(value, list):
-        item_kind = typing.get_args(bare)[0]
-        for index, item in enumerate(value):
+    elif origin in (list, dict) and isinstance(value, origin) and len(value) > (most := _most_entries(kind)):
+        return InvalidValue(f"{path} has {len(value)} entries; the limit is {most:.0f}", param=path)
+    elif origin is list and isinstance(value, list):
+        (item_kind,) = typing.get_args(bare)
+        for index, item in _suspects(value, item_kind):
             if (complaint := _complaint(item, item_kind)) is not None:
                 return _find(item, item_kind, f"{path}[{index}]", complaint)
-    elif typing.get_origin(bare) is dict and isinstance(value, dict):
-        item_kind = typing.get_args(bare)[1]
+    elif origin is dict and isinstance(value, dict):
+        key_kind, item_kind = typing.get_args(bare)
         for key, item in value.items():
+            if (complaint := _complaint(key, key_kind)) is not None:
+                return InvalidValue(f"{path} has the key {_shown(key)}: {_sentence(complaint)}", param=path)
             if (complaint := _complaint(item, item_kind)) is not None:
-                return _find(item, item_kind, f"{path}.{key}", complaint)
+                return _find(item, item_kind, _joined(path, key), complaint)
     where = path or "the request body"
     return InvalidValue(f"{where} is {_shown(value)}: {_sentence(message)}", param=path or None)
 
@@ -59,9 +81,9 @@ def _find_in_struct(value: dict[str, Any], kind: type, path: str, message: str) 
     tag = {config.tag_field} if config.tag_field else set()
     for key in value:
         if key not in fields and key not in tag:
-            near = difflib.get_close_matches(str(key), fields, n=1)
+            near = difflib.get_close_matches(_clipped(key), fields, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            where = _joined(path, str(key))
+            where = _joined(path, key)
             return UnknownParameter(f"there is no parameter {where!r} here.{hint}", param=where)
     hints = typing.get_type_hints(kind, include_extras=True)
     for name, field in fields.items():
@@ -73,6 +95,20 @@ def _find_in_struct(value: dict[str, Any], kind: type, path: str, message: str) 
         if (complaint := _complaint(value[name], hints[field.name])) is not None:
             return _find(value[name], hints[field.name], where, complaint)
     return InvalidValue(_sentence(message), param=path or None)
+
+
+def _most_entries(kind: Any) -> float:
+    metas = (meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
+    return next((meta.max_length for meta in metas if meta.max_length is not None), math.inf)
+
+
+def _suspects(value: list[Any], item_kind: Any) -> Iterator[tuple[int, Any]]:
+    """The entries of the first stretch of a list that has one at fault."""
+    for start in range(0, len(value), SEARCHED_TOGETHER):
+        stretch = value[start : start + SEARCHED_TOGETHER]
+        if _complaint(stretch, list[item_kind]) is not None:
+            yield from enumerate(stretch, start)
+            return
 
 
 def _complaint(value: Any, kind: Any) -> str | None:
@@ -112,14 +148,18 @@ def _is_union(kind: Any) -> bool:
 
 
 def _joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return f"{path}.{_clipped(name)}" if path else _clipped(name)
+
+
+def _clipped(text: str) -> str:
+    """A client's own word, short enough to be looked up and told back."""
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return f"an object with {len(value)} keys" if isinstance(value, dict) else f"a list of {len(value)}"
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
+    return _clipped(msgspec.json.encode(value).decode())
 
 
 def _sentence(message: str) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "models": ("appliance.cli.models", "models", "List, fetch, add, check and remove models."),
     "config": ("appliance.cli.config", "config", "Show the settings in force, and where they come from."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
+    "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),
     "version": ("appliance.cli.version", "version", "Print the version."),
 }
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from appliance.cli.progress import ProgressDisplay
-from appliance.cli.settings import SET_OPTION, load_settings, open_store
+from appliance.cli.settings import SET_OPTION, load_settings, open_library
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
 from models.errors import ModelError
@@ -41,10 +41,10 @@ def serve(
     from appliance.runtime import Runtime
 
     listener = server.bind(settings)
-    store = open_store()
-    if settings.pull == "missing" and not settings.models:
-        fetch_missing(settings, store)
-    runtime = Runtime(settings, store)
+    library = open_library()
+    if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
+        fetch_missing(settings, library.store)
+    runtime = Runtime(settings, library)
     where = server.address(listener)
 
     def announce() -> None:

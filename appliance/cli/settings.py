@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ from appliance import paths
 from appliance.config import layers
 from appliance.config.schema import Settings
 from appliance.errors import ConfigError
+from models.embedded import Embedded, open_embedded
+from models.library import Library
 from models.store import Store
 
 SET_OPTION = click.option(
@@ -31,7 +34,8 @@ def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Setti
         if not separator:
             raise ConfigError(f"--set takes KEY=VALUE, such as generator.slots=8; got {assignment!r}")
         given[key.strip()] = value.strip()
-    return layers.load(settings_file(), os.environ, given)
+    embedded = open_bundle()
+    return layers.load(settings_file(), os.environ, given, {"pack": embedded.pack} if embedded else None)
 
 
 def settings_file() -> Path:
@@ -41,3 +45,15 @@ def settings_file() -> Path:
 def open_store() -> Store:
     """The model store in the home directory, made if need be. Raises StoreError."""
     return Store(paths.models(paths.home()))
+
+
+@cache
+def open_bundle() -> Embedded | None:
+    """What the one-file executable carries; None when there is none. Raises MalformedBundle."""
+    path = paths.bundle()
+    return None if path is None else open_embedded(path)
+
+
+def open_library() -> Library:
+    """Every model at hand: the store's and the executable's. Raises StoreError, MalformedBundle."""
+    return Library(open_store(), open_bundle())

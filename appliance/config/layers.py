@@ -21,7 +21,7 @@ from appliance.errors import ConfigError
 PREFIX = "HEARTH_"
 # Variables of ours that are not settings: where things are, and how a client reaches a server.
 OTHER_VARIABLES = frozenset(
-    f"{PREFIX}{name}" for name in ("HOME", "URL", "API_KEY", "PACK_DIR", "GGML_DIR", "TEST_MODELS")
+    f"{PREFIX}{name}" for name in ("HOME", "URL", "API_KEY", "BUNDLE", "PACK_DIR", "GGML_DIR", "TEST_MODELS")
 )
 
 
@@ -58,14 +58,20 @@ def settings_list(kind: type[msgspec.Struct] = Settings, prefix: str = "") -> It
 
 
 def load(
-    file: Path, environment: Mapping[str, str], flags: Mapping[str, str | None] | None = None
+    file: Path,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings in force. `flags` maps dotted keys to text; None means not given.
+
+    `defaults` go before the schema's own: what this build was made for.
 
     Raises ConfigError naming source and key for an unknown key, a value out of range or a broken file.
     """
     known = {setting.key: setting for setting in settings_list()}
     values = {
+        **{key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()},
         **_from_file(file, known),
         **_from_environment(environment, known),
         **_from_flags(flags or {}, known),

@@ -80,6 +80,10 @@ class LoadedModel:
                 raise SetupError(
                     f"{self.model.name}: the graph has no output {wanted}; it has {_listed(outputs)}"
                 )
+            if len(outputs[wanted]) != rank:
+                raise SetupError(
+                    f"{self.model.name}: the output {wanted} has {len(outputs[wanted])} axes; expected {rank}"
+                )
             return wanted
         fitting = [name for name, shape in outputs.items() if len(shape) == rank]
         if len(fitting) != 1:

@@ -6,8 +6,8 @@ of one lane; the owner computes them and settles them.
 - A batch costs its padded size: rows x longest row. It stays within `batch_tokens`, unless a single row is
   longer by itself.
 - Requests take turns in starting a batch, so a query waits for one batch of each request before it, never for
-  all of a large one. The request whose turn it is brings its longest row; then all requests of its lane, one
-  row each in rotation, fill the batch with rows of about that length.
+  all of a large one. The request whose turn it is brings its longest row; rows of about that length, of all
+  requests in its lane, fill the batch.
 - Waiting requests and waiting tokens are bounded: what does not fit is refused at once.
 
 Memory is proportional to the waiting rows. Not safe for use by several threads.
@@ -15,10 +15,12 @@ Memory is proportional to the waiting rows. Not safe for use by several threads.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import chain
 
 from appliance.errors import Overloaded, PayloadTooLarge
 
@@ -56,15 +58,24 @@ class _Request:
     def __init__(self, id: int, lane: str, lengths: Sequence[int]) -> None:
         self.id, self.lane = id, lane
         self.unsettled = len(lengths)
-        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], -index))
-        self.waiting = [Place(id, index, lengths[index]) for index in order]
+        self.waiting = sorted((Place(id, index, length) for index, length in enumerate(lengths)), key=_rank)
 
-    def take(self, shortest: int, longest: int) -> Place | None:
-        """The longest waiting row between the two lengths, both included."""
-        found = bisect_right(self.waiting, longest, key=lambda place: place.length) - 1
-        if found < 0 or self.waiting[found].length < shortest:
-            return None
-        return self.waiting.pop(found)
+    def between(self, shortest: int, longest: int) -> list[Place]:
+        """The waiting rows between the two lengths, both included."""
+        begin = bisect_left(self.waiting, shortest, key=_length)
+        return self.waiting[begin : bisect_right(self.waiting, longest, key=_length)]
+
+    def remove(self, place: Place) -> None:
+        del self.waiting[bisect_left(self.waiting, _rank(place), key=_rank)]
+
+
+def _length(place: Place) -> int:
+    return place.length
+
+
+def _rank(place: Place) -> tuple[int, int]:
+    """Orders a request's rows by length, and equal ones so that the first is taken first from the end."""
+    return place.length, -place.index
 
 
 class BatchQueue:
@@ -164,26 +175,21 @@ class BatchQueue:
             self._rate += 0.2 * (padded_tokens / seconds - self._rate)
 
     def _fill(self, places: list[Place], starter: _Request) -> None:
-        """Add rows about as long as the one in `places`: shorter ones first, they cost it no padding."""
-        length = places[0].length
-        slack = max(int(length * JOIN_PADDING_SHARE), JOIN_PADDING_TOKENS)
-        self._collect(places, starter.lane, length - slack, length)
-        self._collect(places, starter.lane, length + 1, length + slack)
-
-    def _collect(self, places: list[Place], lane: str, shortest: int, longest: int) -> None:
-        row_length = max(place.length for place in places)
-        givers = deque(request for request in self._turns if request.lane == lane)
-        givers.rotate(-1)  # the starter has given one already
-        while givers:
-            fitting = self._batch_tokens // (len(places) + 1)
-            if fitting < row_length:
-                return
-            giver = givers.popleft()
-            place = giver.take(shortest, min(longest, fitting))
-            if place is not None:
-                places.append(place)
-                givers.append(giver)
-                row_length = max(row_length, place.length)
+        """Add rows about as long as the one in `places`, nearest first: shorter ones, which cost it no
+        padding, then longer ones. Of equal rows those of the next in turn come first."""
+        row_length = places[0].length
+        slack = max(int(row_length * JOIN_PADDING_SHARE), JOIN_PADDING_TOKENS)
+        mates = {request.id: request for request in self._turns if request.lane == starter.lane}
+        shorter = (reversed(mate.between(row_length - slack, row_length)) for mate in mates.values())
+        longer = (mate.between(row_length + 1, row_length + slack) for mate in mates.values())
+        candidates = chain(merge(*shorter, key=_length, reverse=True), merge(*longer, key=_length))
+        for place in candidates:
+            row_length = max(row_length, place.length)
+            if (len(places) + 1) * row_length > self._batch_tokens:
+                break
+            places.append(place)
+        for place in places[1:]:
+            mates[place.request].remove(place)
 
     def _seconds_until_empty(self) -> float:
         return min(max(1.0, self.waiting_tokens / self._rate), LONGEST_RETRY_SECONDS)

@@ -43,7 +43,7 @@ class Session:
         model that the library runs, keeps tensors in other files, or takes inputs other than int64.
         """
         self._label = weights if not offset else f"{weights} at byte {offset}"
-        self._session = _load(self._label, _copy_to_memory(weights, offset, size), _options(threads))
+        self._session = _load(self._label, _copy_to_memory(weights, offset, size), configure(threads))
         self.inputs = {entry.name: _shape(entry) for entry in self._session.get_inputs()}
         self.outputs = {entry.name: _shape(entry) for entry in self._session.get_outputs()}
         for entry in self._session.get_inputs():
@@ -66,7 +66,8 @@ def library_version() -> str:
     return f"{ort.__version__} ({', '.join(ort.get_available_providers())})"
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def configure(threads: int) -> ort.SessionOptions:
+    """The options of every session here; see the module's choices."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

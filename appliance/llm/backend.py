@@ -18,12 +18,12 @@ Logits = NDArray[np.float32]
 
 
 class Span(NamedTuple):
-    """Consecutive tokens of one cache sequence to compute in a step; `wants_logits` of the last one."""
+    """Consecutive tokens of one cache sequence to compute in a step, and logits for the last `rows`."""
 
     sequence: int
     start: int
     tokens: Seq[int]
-    wants_logits: bool
+    rows: int
 
 
 class Vocabulary(Protocol):
@@ -53,10 +53,19 @@ class Vocabulary(Protocol):
 
 
 class Sampler(Protocol):
-    """Chooses tokens for one sequence; owned by the engine, which closes it."""
+    """Chooses tokens for one sequence; owned by the engine, which closes it.
+
+    `is_greedy`: `pick` takes the likeliest token and nothing else.
+    """
+
+    is_greedy: bool
 
     def pick(self, row: int) -> int:
         """A token for the `row`-th requested logits of the last decode; remembers it for penalties."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Remember a token that was not picked but set."""
         ...
 
     def close(self) -> None: ...
@@ -79,7 +88,7 @@ class Backend(Protocol):
         ...
 
     def logits(self, row: int) -> Logits:
-        """A view of the raw logits of the `row`-th span that wanted some; valid until the next decode."""
+        """A view of the `row`-th logits that were asked for; valid until the next decode, and writable."""
         ...
 
     def sampler(self, params: SamplingParams, seed: int) -> Sampler: ...

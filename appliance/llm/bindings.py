@@ -161,7 +161,8 @@ class LlamaSampler:
     def __init__(self, backend: LlamaBackend, params: SamplingParams, seed: int) -> None:
         self._backend = backend
         plan = sampling.stages(params, seed)
-        self._chain = None if plan == (sampling.Stage("greedy"),) else self._build(plan, params)
+        self.is_greedy = plan == (sampling.Stage("greedy"),)
+        self._chain = None if self.is_greedy else self._build(plan, params)
 
     def _build(self, plan: Sequence[sampling.Stage], params: SamplingParams) -> object:
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
@@ -199,6 +200,10 @@ class LlamaSampler:
         return int(
             llama.llama_sampler_sample(self._chain, self._backend.context, self._backend.batch_index(row))
         )
+
+    def accept(self, token: int) -> None:
+        if self._chain is not None:
+            llama.llama_sampler_accept(self._chain, token)
 
     def close(self) -> None:
         if self._chain is not None:
@@ -347,17 +352,18 @@ class _Batch:
         batch.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
 
     def fill(self, spans: Sequence[Span]) -> list[int]:
-        """Lays the spans out one behind the other; returns the index of each span's wanted logits."""
-        at, rows = 0, []
+        """Lays the spans out one behind the other; returns the indices of the wanted logits."""
+        at = 0
+        rows: list[int] = []
         for span in spans:
             end = at + len(span.tokens)
             self._tokens[at:end] = span.tokens
             self._positions[at:end] = range(span.start, span.start + len(span.tokens))
             self._sequences[at:end] = span.sequence
             self._wanted[at:end] = 0
-            if span.wants_logits:
-                self._wanted[end - 1] = 1
-                rows.append(end - 1)
+            if span.rows:
+                self._wanted[end - span.rows : end] = 1
+                rows.extend(range(end - span.rows, end))
             at = end
         self.native.n_tokens = at
         return rows

@@ -13,29 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from appliance import errors
-from appliance.llm import sampling
 from appliance.llm.backend import Backend
+from appliance.llm.constraint import Constrained
+from appliance.llm.dialects.stream import AnswerStream
 from appliance.llm.scheduler import Forget, Plan, Scheduler, Share
 from appliance.llm.sequence import Sequence
+from appliance.llm.writer import Writer
 from appliance.records import (
     Cancel,
     Delta,
     Ended,
     Event,
     Failed,
-    FinishReason,
     Measure,
     SamplingParams,
     Started,
     Step,
     Stop,
     Timings,
-    TokenLogprob,
     Usage,
     WorkerStats,
 )
 
 MAX_STEP_FAILURES = 3
+MOST_DRAFTING = 4  # running sequences; beyond, batching makes better use of the rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Admit:
     arrived: float
     deadline: float | None
     warnings: tuple[str, ...] = ()
+    constraint: Constrained | None = None
+    listen: Callable[[], AnswerStream] | None = None  # one for each choice; None: answers are plain text
 
 
 @dataclass
@@ -63,6 +66,8 @@ class _Request:
     first_token: float = 0.0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    warnings: list[str] = field(default_factory=list)
     is_started: bool = False
 
 
@@ -85,9 +90,13 @@ class Engine:
     clock: Callable[[], float] = time.monotonic
     inbox: queue.SimpleQueue[EngineCommand] = field(default_factory=queue.SimpleQueue)
     totals: Totals = field(default_factory=Totals)
+    drafts: bool = True
     _requests: dict[int, _Request] = field(default_factory=dict)
     _stopping: bool = False
     _failures: int = 0
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.backend)
 
     def run(self) -> None:
         """Live until a Stop has been obeyed."""
@@ -106,6 +115,7 @@ class Engine:
     def step(self) -> None:
         """Compute and emit one step, if there is anything to compute."""
         self._enforce_deadlines()
+        self._draft()
         plan = self.scheduler.plan()
         self._announce(plan)
         self._apply(plan)
@@ -119,9 +129,7 @@ class Engine:
         self.scheduler.commit(plan)
         self.totals.steps += 1
         self._failures = 0
-        rows = (s for s, span in zip(plan.batch, plan.spans, strict=True) if span.wants_logits)
-        deltas = [self._advance(sequence, row) for row, sequence in enumerate(rows)]
-        self._publish(deltas)
+        self._publish(self._write(plan))
 
     # Commands
 
@@ -145,6 +153,9 @@ class Engine:
                 sampling=admit.sampling,
                 seed=(admit.seed + choice) & 0xFFFFFFFF,
                 limit=admit.limit,
+                constraint=admit.constraint.fork() if admit.constraint else None,
+                drafts=self.drafts,
+                answer=admit.listen() if admit.listen else None,
             )
             for choice in range(admit.choices)
         ]
@@ -203,37 +214,35 @@ class Engine:
                 case Forget(sequence, start):
                     self.backend.forget(sequence, start)
 
-    def _advance(self, sequence: Sequence, row: int) -> Delta:
-        """Choose the sequence's next token and turn it into what its client may see."""
-        assert sequence.sampler is not None
-        token = sequence.sampler.pick(row)
-        request = self._requests[sequence.request]
-        request.first_token = request.first_token or self.clock()
-        request.completion_tokens += 1
-        self.totals.completion_tokens += 1
-        sequence.tokens.append(token)
-        vocabulary = self.backend.vocabulary
-        logprobs: tuple[TokenLogprob, ...] = ()
-        ended = vocabulary.ends_generation(token) and not sequence.sampling.ignore_eos
-        if sequence.sampling.top_logprobs is not None and not ended:
-            logits = self.backend.logits(row)
-            logprobs = (sampling.logprobs(logits, token, sequence.sampling.top_logprobs, vocabulary.literal),)
-        text = "" if ended else sequence.text.push(vocabulary.piece(token))
-        reason: FinishReason | None = None
-        if ended or sequence.text.stopped:
-            reason = "stop"
-        elif len(sequence.tokens) >= sequence.limit:
-            reason = "length"
-        if reason is not None:
-            text += sequence.text.finish()
-        return Delta(
-            id=sequence.request,
-            choice=sequence.choice,
-            text=text,
-            tokens=1,
-            logprobs=logprobs,
-            finish_reason=reason,
-        )
+    def _write(self, plan: Plan) -> list[Delta]:
+        """What the step says in each sequence whose last token it computed."""
+        deltas = []
+        row = 0
+        for sequence, span in zip(plan.batch, plan.spans, strict=True):
+            first_row, row = row, row + span.rows
+            request = self._requests.get(sequence.request)
+            if span.rows == 0 or request is None:  # None: another choice of it has failed in this step
+                continue
+            try:
+                delta = self.writer.write(sequence, first_row)
+            except errors.InternalError as error:
+                self._end_early(sequence.request, error)
+                continue
+            self.scheduler.trim(sequence)
+            request.first_token = request.first_token or self.clock()
+            request.completion_tokens += delta.tokens
+            self.totals.completion_tokens += delta.tokens
+            deltas.append(delta)
+        return deltas
+
+    def _draft(self) -> None:
+        """Let sequences guess ahead, while there are few enough that the extra rows cost little."""
+        running = self.scheduler.running
+        if len(running) > MOST_DRAFTING:
+            return
+        for sequence in running:
+            if sequence.lookup is not None and not sequence.is_prefilling and sequence.pending == 1:
+                sequence.draft = sequence.lookup.propose(sequence.tokens, sequence.room - 1)
 
     def _publish(self, deltas: list[Delta]) -> None:
         if not deltas:
@@ -247,6 +256,8 @@ class Engine:
             self._close_sampler(sequence)
             request = self._requests[sequence.request]
             request.open_choices -= 1
+            request.reasoning_tokens += sequence.answer.reasoning_tokens
+            request.warnings += sequence.answer.warnings
             if request.open_choices == 0:
                 del self._requests[sequence.request]
                 self.emit(self._ended(request))
@@ -259,7 +270,9 @@ class Engine:
                 prompt_tokens=len(admit.prompt),
                 completion_tokens=request.completion_tokens,
                 cached_tokens=request.cached_tokens,
+                reasoning_tokens=request.reasoning_tokens,
             ),
+            warnings=tuple(request.warnings),
             timings=Timings(
                 queued=request.started - admit.arrived,
                 prefill=request.first_token - request.started,

@@ -60,6 +60,7 @@ class FakeSampler:
     def __init__(self, backend: FakeBackend, params: SamplingParams, seed: int) -> None:
         self._backend, self._params = backend, params
         self._random = np.random.default_rng(seed)
+        self.is_greedy = params.temperature == 0 and not params.logit_bias
         self.closed = False
 
     def pick(self, row: int) -> int:
@@ -70,6 +71,9 @@ class FakeSampler:
             return int(logits.argmax())
         weights = np.exp((logits - logits.max()) / self._params.temperature)
         return int(self._random.choice(len(weights), p=weights / weights.sum()))
+
+    def accept(self, token: int) -> None:
+        """A fake has no penalties to remember it for."""
 
     def close(self) -> None:
         self.closed = True
@@ -94,7 +98,7 @@ class FakeBackend:
         self._answer = answer or checksum_token
         self._cache: dict[int, list[tuple[int, int]]] = {}  # per sequence: token and cell
         self._next_cell = 0
-        self._rows: list[int] = []
+        self._rows: list[list[int]] = []  # the history that each row of logits follows from
         self.before_decode: Callable[[Sequence[Span]], None] | None = None
 
     def decode(self, spans: Sequence[Span]) -> None:
@@ -110,8 +114,8 @@ class FakeBackend:
             for token in span.tokens:
                 held.append((token, self._next_cell))
                 self._next_cell += 1
-            if span.wants_logits:
-                self._rows.append(span.sequence)
+            history = [token for token, _ in held]
+            self._rows += [history[: len(history) - back] for back in range(span.rows - 1, -1, -1)]
         self.steps += 1
         self.computed_tokens += sum(len(span.tokens) for span in spans)
         self.most_cells = max(self.most_cells, self.used_cells)
@@ -123,9 +127,8 @@ class FakeBackend:
         return len({cell for held in self._cache.values() for _, cell in held})
 
     def logits(self, row: int) -> Logits:
-        history = [token for token, _ in self._cache[self._rows[row]]]
         values = np.zeros(self.vocabulary.size, np.float32)
-        values[self._answer(history)] = 8.0
+        values[self._answer(self._rows[row])] = 8.0
         return values
 
     def sampler(self, params: SamplingParams, seed: int) -> FakeSampler:

@@ -1,8 +1,7 @@
 """Constraints on generated text: JSON schema, regex or grammar → which tokens may come next.
 
-The only import of llguidance. Everything fails closed: a constraint that cannot be held to is refused before
-a token is made, and one that has begun always ends in a valid text, because `Closing` knows the shortest way
-out of wherever the text stands.
+The only import of llguidance. It fails closed: a constraint that cannot be held to is refused before a token
+is made. What becomes of a sequence under a constraint is `constraint`'s business.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
-from appliance.errors import InternalError, InvalidValue, UnsupportedParameter
+from appliance.errors import InvalidValue, UnsupportedParameter
 from appliance.llm.backend import Logits, Vocabulary
 from appliance.records import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
 
 MAX_CONSTRAINT_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 32
-MAX_CLOSING_TOKENS = 2048
+LONGEST_CLOSING = 2048
 # Between the parts of a JSON text: a line break and an indentation, or a space, and no more than that.
 WHITESPACE = r"[\x20\x0A\x09]{0,12}"
 LIMITS = LLParserLimits(
@@ -45,15 +44,22 @@ Mask = NDArray[np.int32]
 class Matcher:
     """Where one sequence stands in its constraint."""
 
-    def __init__(self, native: LLMatcher, vocabulary_size: int, closers: dict[int, int]) -> None:
+    def __init__(
+        self, native: LLMatcher, vocabulary_size: int, ends: frozenset[int], closers: dict[int, int]
+    ) -> None:
         self._native = native
         self._size = vocabulary_size
+        self._ends = ends
         self._closers = closers  # rank → token of one character, the most closing first
         self._mask: Mask = np.zeros((vocabulary_size + 31) // 32, np.int32)
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next. Much cheaper than a mask."""
         return bool(self._native.validate_tokens([token]) == 1)
+
+    def ends(self, token: int) -> bool:
+        """Whether `token` is an end token."""
+        return token in self._ends
 
     def accept(self, token: int) -> None:
         """The sequence has grown by `token`, which was allowed."""
@@ -76,13 +82,13 @@ class Matcher:
 
     def fork(self) -> Matcher:
         """An independent matcher at the same place."""
-        return Matcher(self._native.deep_copy(), self._size, self._closers)
+        return Matcher(self._native.deep_copy(), self._size, self._ends, self._closers)
 
     def forced(self) -> list[int]:
         """The tokens that must come next in any case."""
         return list(self._native.compute_ff_tokens())
 
-    def closing(self, at_most: int = MAX_CLOSING_TOKENS) -> list[int] | None:
+    def closing(self, at_most: int = LONGEST_CLOSING) -> list[int] | None:
         """Tokens that end the text soonest, the end token not included; None when `at_most` do not do.
 
         Two ways are tried: always the most closing character, which is what JSON needs; then, for grammars
@@ -135,6 +141,7 @@ class GrammarCompiler:
             eos_token=ends,
             slices=LLTokenizer.json_slices(),
         )
+        self._ends = frozenset(ends)
         by_byte = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
         others = [bytes([code]) for code in range(0x20, 0x7F) if bytes([code]) not in CLOSERS]
         self._closers = {
@@ -154,7 +161,7 @@ class GrammarCompiler:
         native = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
         if native.is_error():
             raise _refusal(constraint, param, native.get_error())
-        return Matcher(native, self._size, self._closers)
+        return Matcher(native, self._size, self._ends, self._closers)
 
 
 class _TokenTable:
@@ -232,58 +239,3 @@ def _check_depth(schema: Any, param: str) -> None:
         if not level:
             return
     raise InvalidValue(f"the schema nests deeper than {MAX_SCHEMA_DEPTH} levels", param=param)
-
-
-class Closing:
-    """Keeps a constrained answer inside its token budget: it may grow only while it can still be closed.
-
-    Looking for the way out costs as many masks as it has tokens, so it is looked for only when it could have
-    become too long: one token is taken to lengthen it by at most the longest that was seen so far.
-    """
-
-    def __init__(self, matcher: Matcher, budget: int) -> None:
-        """Raises InvalidValue when even the shortest valid answer is longer than `budget` tokens."""
-        self._matcher = matcher
-        way_out = matcher.closing(at_most=min(budget, MAX_CLOSING_TOKENS))
-        if way_out is None:
-            raise InvalidValue(
-                f"no answer that fits the constraint ends within {budget} tokens; raise max_tokens",
-                param="max_tokens",
-            )
-        self._longest = len(way_out)
-        self._look_at = self._next_look(budget, len(way_out))
-        self._way_out: list[int] | None = None  # from where the text stands now; None: not looked for yet
-        self.is_closing = False
-
-    def steer(self, token: int, room: int) -> int:
-        """`token`, which the matcher allows, or the first token of the way out if `token` leads too far.
-
-        `room` counts the tokens that may still come, this one included. Raises InternalError when the
-        text cannot be closed any more, which the look-ahead is there to prevent.
-        """
-        if self.is_closing:
-            return self._next_out()
-        if room > self._look_at:
-            self._way_out = None
-            return token
-        trial = self._matcher.fork()
-        trial.accept(token)
-        beyond = trial.closing(at_most=room - 1)
-        if beyond is not None:
-            self._way_out = beyond
-            self._longest = max(self._longest, len(beyond))
-            self._look_at = self._next_look(room - 1, len(beyond))
-            return token
-        self.is_closing = True
-        if self._way_out is None:
-            self._way_out = self._matcher.closing(at_most=room)
-        return self._next_out()
-
-    def _next_out(self) -> int:
-        if not self._way_out:
-            raise InternalError("the constrained answer could not be closed within its token budget")
-        return self._way_out.pop(0)
-
-    def _next_look(self, room: int, way_out: int) -> int:
-        """The room at which to look again."""
-        return room - (room - way_out) // (2 * (self._longest + 1))

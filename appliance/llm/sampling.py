@@ -55,6 +55,7 @@ def logprobs(logits: Logits, token: int, top: int, raw: Callable[[int], bytes]) 
     peak = float(logits.max())
     normaliser = peak + float(np.log(np.exp(logits - peak, dtype=np.float64).sum()))
     rivals: tuple[TokenLogprob, ...] = ()
+    top = min(top, len(logits))
     if top > 0:
         best = np.argpartition(logits, -top)[-top:]
         ordered = best[np.argsort(logits[best])[::-1]]

@@ -151,9 +151,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.meter.tick(0)
         return value
 
-    def ticked(self) -> str:
-        """One loop round; the empty text, so that it can stand in an output or before an `or`."""
+    @property
+    def loop_round(self) -> str:
+        """Counts one; the empty text, so that it can stand in an output or before an `or`."""
         self.meter.tick()
+        return ""
+
+    @property
+    def moment(self) -> str:
+        """Looks at the clock only; the empty text."""
+        self.meter.tick(0)
         return ""
 
     def text(self, value: Any) -> str:
@@ -352,9 +359,9 @@ def _rewrite(node: nodes.Node) -> None:
                     _rewrite(item)
             value[:] = [_guarded(item) for item in value]
     if isinstance(node, nodes.For):
-        node.body.insert(0, nodes.Output([_call("ticked", [], node)]).set_lineno(node.lineno))
+        node.body.insert(0, nodes.Output([nodes.EnvironmentAttribute("loop_round")]).set_lineno(node.lineno))
         if node.test is not None:
-            node.test = nodes.Or(_call("ticked", [], node), node.test).set_lineno(node.lineno)
+            node.test = _after("loop_round", node.test)
 
 
 def _guarded(node: Any) -> Any:
@@ -362,9 +369,18 @@ def _guarded(node: Any) -> Any:
         return _call("joined", node.nodes, node)
     is_slice = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
     is_load = isinstance(node, nodes.Tuple) and node.ctx == "load"
-    if is_slice or is_load or isinstance(node, (nodes.Compare, nodes.List, nodes.Dict)):
+    if is_slice or is_load or isinstance(node, (nodes.List, nodes.Dict)):
         return _call("measured", [node], node)
+    if isinstance(node, nodes.Compare):
+        return _after("moment", node)
     return node
+
+
+def _after(name: str, node: nodes.Node) -> nodes.Expr:
+    """The value of `node`, once the environment's property `name` has been read."""
+    both = nodes.Or(nodes.EnvironmentAttribute(name), node)
+    both.set_lineno(node.lineno)
+    return both
 
 
 def _call(name: str, arguments: list[nodes.Expr], near: nodes.Node) -> nodes.Expr:

@@ -148,9 +148,8 @@ class Scheduler:
         plan = Plan()
         self._collect_orphans(plan)
         self._plan_decodes(plan)
-        decoding = bool(plan.spans)
-        room = self.limits.batch_tokens - len(plan.spans)
-        if decoding:
+        room = self.limits.batch_tokens - plan.tokens
+        if plan.spans:
             room = min(room, self.limits.busy_prefill_tokens)
         room -= self._plan_prefills(plan, room)
         while room > 0 and (sequence := self._next_admissible()) is not None:
@@ -164,6 +163,15 @@ class Scheduler:
         """The plan's batch has been computed."""
         for sequence, span in zip(plan.batch, plan.spans, strict=True):
             sequence.computed += len(span.tokens)
+
+    def trim(self, sequence: Sequence) -> None:
+        """Give up what was computed beyond the sequence's tokens but the last: a draft's wrong part."""
+        valid = len(sequence.tokens) - 1
+        if sequence.computed > valid:
+            assert sequence.slot is not None
+            self.ledger.release(sequence.cells[valid:])
+            sequence.cells, sequence.computed = sequence.cells[:valid], valid
+            self._orphaned.append(Forget(sequence.slot, valid))
 
     def check(self) -> None:
         """The integrity check: raises AssertionError when a slot or a cell has leaked."""
@@ -181,11 +189,14 @@ class Scheduler:
 
     def _plan_decodes(self, plan: Plan) -> None:
         decoding = [s for s in self.running if not s.is_prefilling]
-        while decoding and not self._make_room(len(decoding)):
+        while decoding and not self._make_room(sum(s.pending for s in decoding)):
             self._preempt(max(self.running, key=lambda s: (s.request, s.choice)))
             decoding = [s for s in self.running if not s.is_prefilling]
-        for sequence in decoding:
-            self._add_span(sequence, 1, plan)
+        known = sum(s.pending for s in decoding)
+        for others_left, sequence in zip(range(len(decoding) - 1, -1, -1), decoding, strict=True):
+            known -= sequence.pending
+            room = self.limits.batch_tokens - plan.tokens - others_left
+            self._add_span(sequence, min(sequence.pending, room), plan, reserved=known)
 
     def _plan_prefills(self, plan: Plan, room: int) -> int:
         planned = 0
@@ -207,13 +218,20 @@ class Scheduler:
             self._preempt(max(self.running, key=lambda s: (s.request, s.choice)))
         return count
 
-    def _add_span(self, sequence: Sequence, count: int, plan: Plan) -> None:
+    def _add_span(self, sequence: Sequence, count: int, plan: Plan, reserved: int = 0) -> None:
+        """Compute the sequence's next `count` tokens, and its draft behind them where there is room.
+
+        `reserved`: tokens of others in this step that come before any draft.
+        """
         assert sequence.slot is not None
-        fresh = self.ledger.take(count)
-        sequence.cells = _joined(sequence.cells, fresh)
         end = sequence.computed + count
-        tokens = sequence.tokens[sequence.computed : end]
-        plan.spans.append(Span(sequence.slot, sequence.computed, tokens, end == len(sequence.tokens)))
+        reaches_end = end == len(sequence.tokens)
+        room = min(self.ledger.free, self.limits.batch_tokens - plan.tokens) - count - reserved
+        sequence.draft = sequence.draft[: max(0, room)] if reaches_end else []
+        tokens = sequence.tokens[sequence.computed : end] + sequence.draft
+        sequence.cells = _joined(sequence.cells, self.ledger.take(len(tokens)))
+        rows = 1 + len(sequence.draft) if reaches_end else 0
+        plan.spans.append(Span(sequence.slot, sequence.computed, tokens, rows))
         plan.batch.append(sequence)
 
     # Admission
@@ -325,6 +343,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         """Back to the head of the queue; what it had generated is computed again when there is room."""
         self.preemptions += 1
+        sequence.draft = []
         self.running.remove(sequence)
         self._release(sequence)
         self.waiting.appendleft(sequence)

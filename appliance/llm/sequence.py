@@ -8,11 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.llm.backend import Sampler
+from appliance.llm.constraint import Constrained
+from appliance.llm.dialects.stream import AnswerStream
+from appliance.llm.draft import PromptLookup
 from appliance.llm.ledger import Cells
-from appliance.llm.text import TextStream
 from appliance.records import SamplingParams
 
 NO_CELLS: Cells = np.zeros(0, np.int32)
+
+
+# A sequence with up to this many known but uncomputed tokens is decoding: its last one and those that a
+# constraint has forced behind it.
+LONGEST_BURST = 32
 
 
 class Sequence:
@@ -27,6 +34,9 @@ class Sequence:
         sampling: SamplingParams,
         seed: int,
         limit: int,
+        constraint: Constrained | None = None,
+        drafts: bool = False,
+        answer: AnswerStream | None = None,
     ) -> None:
         self.request = request
         self.choice = choice
@@ -40,7 +50,10 @@ class Sequence:
         self.cached = 0  # prompt tokens taken over from another sequence at the first admission
         self.cells = NO_CELLS
         self.sampler: Sampler | None = None
-        self.text = TextStream(sampling.stop)
+        self.constraint = constraint
+        self.lookup = PromptLookup(prompt) if drafts else None
+        self.draft: list[int] = []  # guesses at the tokens behind the last one, computed along with it
+        self.answer = answer or AnswerStream(sampling.stop)
         self.admitted = False  # has ever been running: its Started event is out
 
     @property
@@ -54,4 +67,9 @@ class Sequence:
 
     @property
     def is_prefilling(self) -> bool:
-        return self.pending > 1 or self.generated == 0
+        return self.pending > LONGEST_BURST or self.generated == 0
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still come."""
+        return self.limit - len(self.tokens)

@@ -20,6 +20,8 @@ from appliance.errors import HearthError, InvalidRequest, TemplateRefusal, Unsup
 from appliance.llm.sandbox import LimitReached, Meter, Sandbox
 from appliance.records import Message
 
+Turn = Mapping[str, Any]
+
 MAX_TEMPLATE_CHARS = 64 * 1024  # jinja's compiler takes seconds for more
 MAX_OUTPUT_CHARS = 8 * 1024 * 1024
 
@@ -31,7 +33,7 @@ OWN_VARIABLES = frozenset(["messages", "bos_token", "eos_token", "add_generation
 
 
 class ChatTemplate:
-    """A compiled chat template.
+    """A compiled chat template. `special_texts`, where a client wrote them, come out severed.
 
     Raises InvalidRequest when the source does not compile or is over its size limit.
     """
@@ -42,6 +44,7 @@ class ChatTemplate:
         *,
         bos_text: str = "",
         eos_text: str = "",
+        special_texts: Iterable[str] = (),
         seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,39 +52,50 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"the model's chat template has {len(source)} characters; the limit is {MAX_TEMPLATE_CHARS}"
             )
+        # A single character cannot be severed; no model spells a control token so.
+        self._special_texts = tuple(text for text in special_texts if len(text) > 1)
         self._constants = {"bos_token": bos_text, "eos_token": eos_text}
         self._meter = Meter(seconds, clock)
         sandbox = Sandbox(self._meter, {"raise_exception": self._refuse, "strftime_now": _now})
         try:
-            self._template = sandbox.from_string(source)
-            self._options = meta.find_undeclared_variables(sandbox.parse(source)) - OWN_VARIABLES
+            tree = sandbox.parse(source)
+            variables = meta.find_undeclared_variables(tree)
+            self.options = frozenset(variables - OWN_VARIABLES)  # what a client may set
+            self.has_tools = "tools" in variables
+            self._template = sandbox.from_string(tree)
         except (Exception, RecursionError) as error:  # jinja and Python's own compiler raise what they like
             raise InvalidRequest(f"the model's chat template does not compile: {error}") from error
 
     def render(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Message | Turn],
         *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
-        """The conversation as the model was trained to read it.
+        """The conversation as the model was trained to read it; `tools` as functions' JSON descriptions.
 
         Raises TemplateRefusal when the template calls `raise_exception`, UnsupportedParameter for an option
         that the template does not know, and InvalidRequest when it fails or goes over a limit.
         """
-        unknown = sorted(set(options or {}) - self._options)
+        unknown = sorted(set(options or {}) - self.options)
         if unknown:
             raise UnsupportedParameter(
                 f"this model's chat template has no option {unknown[0]!r}",
                 param=f"chat_template_kwargs.{unknown[0]}",
             )
-        variables = {**self._constants, **(options or {}), "messages": [_turn(m) for m in messages]}
+        given = sever(
+            {**(options or {}), "messages": [_turn(message) for message in messages], "tools": tools},
+            self._special_texts,
+        )
         self._meter.begin()
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(variables, add_generation_prompt=add_generation_prompt):
+            for piece in self._template.generate(
+                {**self._constants, **given}, add_generation_prompt=add_generation_prompt
+            ):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_OUTPUT_CHARS:
@@ -105,7 +119,9 @@ class ChatTemplate:
         )
 
 
-def _turn(message: Message) -> dict[str, str]:
+def _turn(message: Message | Turn) -> Turn:
+    if not isinstance(message, Message):
+        return message
     turn = {"role": message.role, "content": message.content}
     if message.name is not None:
         turn["name"] = message.name

@@ -45,12 +45,12 @@ class TextStream:
             self.stopped = True
             text, self._held = self._held[:start], ""
             return text
-        keep = max((_overlap(self._held, word) for word in self._stop), default=0)
+        keep = max((overlap(self._held, word) for word in self._stop), default=0)
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return text
 
 
-def _overlap(text: str, word: str) -> int:
+def overlap(text: str, word: str) -> int:
     """Length of the longest end of `text` that is a beginning of `word`."""
     for length in range(min(len(text), len(word) - 1), 0, -1):
         if word.startswith(text[-length:]):

@@ -42,13 +42,19 @@ def _checked_length(header: bytes) -> int:
 
 
 async def read_event(reader: asyncio.StreamReader) -> Event | None:
-    """The next event from a worker; None when the worker has closed its end, cleanly or mid-frame."""
+    """The next event from a worker; None when the worker has closed its end, cleanly or mid-frame.
+
+    Raises InternalError for a frame that is too long or holds no event.
+    """
     try:
         header = await reader.readexactly(HEADER.size)
         payload = await reader.readexactly(_checked_length(header))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    event: Event = event_decoder.decode(payload)
+    try:
+        event: Event = event_decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise InternalError(f"the worker sent what is no event: {error}") from error
     return event
 
 

@@ -8,6 +8,7 @@ what a request means: it matches events to ids.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -115,7 +116,7 @@ class Supervisor:
     _worker: WorkerProcess | None = None
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)  # set once, at the next change
     _life: asyncio.Task[None] | None = None
     _stopping: bool = False
 
@@ -127,6 +128,7 @@ class Supervisor:
     async def stop(self, patience: float) -> None:
         """Let running requests finish for up to `patience` seconds, then end the process."""
         self._stopping = True
+        self._tell_change()
         worker = self._worker
         if worker is not None and worker.process.returncode is None:
             self._send(Stop())
@@ -149,7 +151,9 @@ class Supervisor:
             try:
                 await self._serve_once()
             except OSError as error:
-                log.error("the %s worker cannot be started: %s", self.role, error)
+                self._note(errors.SetupError(f"the {self.role} worker cannot be started: {error}"))
+            except errors.InternalError as error:
+                log.error("the %s worker is not understood: %s", self.role, error.message)
             self._after_death()
             if self._stopping:
                 return
@@ -176,9 +180,10 @@ class Supervisor:
 
     def _after_death(self) -> None:
         self._worker, self.pid, self.facts = None, None, ()
-        self._ready.clear()
         self.loading.clear()
         self._set_state(State.DOWN)
+        if self.last_error is not None:
+            self._fail_all(errors.Unavailable(self.last_error.message, retry_after=LAST_BACKOFF))
         for id, pending in list(self._pending.items()):
             if pending.has_answered or pending.sends_left == 0 or self._stopping:
                 del self._pending[id]
@@ -191,24 +196,38 @@ class Supervisor:
             pending.stream.fail(error)
         self._pending.clear()
 
+    def _note(self, error: errors.HearthError) -> None:
+        """Why the worker cannot serve; whoever asks until it can is told."""
+        self.last_error = error
+        log.error("the %s worker cannot serve: %s", self.role, error.message)
+
     def _set_state(self, state: State) -> None:
         self.state = state
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
         self.on_change()
 
     # Requests
 
     async def wait_ready(self, patience: float) -> None:
-        """Raises ModelLoading when the worker is not ready within `patience` seconds, or Unavailable at
-        once when its last start failed for a reason it could tell."""
-        if self.state is not State.READY and self.last_error is not None:
-            raise errors.Unavailable(self.last_error.message, retry_after=10.0)
-        try:
-            await asyncio.wait_for(self._ready.wait(), patience)
-        except TimeoutError:
+        """Raises ModelLoading when the worker is not ready within `patience` seconds; at once, Unavailable
+        when its last start failed for a reason it could tell, and Draining when it is being stopped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.state is not State.READY:
+                    if self._stopping:
+                        raise errors.Draining("the server is stopping", retry_after=1.0)
+                    if self.last_error is not None:
+                        raise errors.Unavailable(self.last_error.message, retry_after=LAST_BACKOFF)
+                    await self._changed.wait()
+        if self.state is not State.READY:
             done = min(self.loading.values(), default=0.0)
             raise errors.ModelLoading(
                 f"the {self.role} model is loading ({done:.0%} done); try again shortly", retry_after=2.0
-            ) from None
+            )
 
     def open(self, make: Callable[[int], Command]) -> tuple[int, Stream]:
         """Send the command that `make` builds around a fresh id; its events come through the stream."""
@@ -251,8 +270,7 @@ class Supervisor:
             case Ready(models=models):
                 self._become_ready(models)
             case Failed(id=0, error=error):
-                self.last_error = errors.unpack(error)
-                log.error("the %s worker cannot serve: %s", self.role, self.last_error.message)
+                self._note(errors.unpack(error))
             case Failed(id=id, error=error):
                 if (pending := self._pending.pop(id, None)) is not None:
                     pending.stream.fail(errors.unpack(error))
@@ -278,7 +296,6 @@ class Supervisor:
     def _become_ready(self, models: tuple[ModelFacts, ...]) -> None:
         self.facts, self.last_error = models, None
         self._set_state(State.READY)
-        self._ready.set()
         for pending in self._pending.values():  # left over from the last life, or come while loading
             self._send_request(pending)
 

@@ -90,7 +90,9 @@ def test_logprobs_line_up_with_the_text(http: httpx.Client, streamed: bool) -> N
         answer = complete(http, FRANCE, logprobs=2)
         text, merged = texts(answer)[0], answer["choices"][0]["logprobs"]
     assert "".join(merged["tokens"]) == text
-    ends = [offset + len(token) for offset, token in zip(merged["text_offset"], merged["tokens"], strict=True)]
+    ends = [
+        offset + len(token) for offset, token in zip(merged["text_offset"], merged["tokens"], strict=True)
+    ]
     assert merged["text_offset"] == [0, *ends[:-1]]
     for token, logprob, rivals in zip(
         merged["tokens"], merged["token_logprobs"], merged["top_logprobs"], strict=True

@@ -67,9 +67,7 @@ def test_a_document_too_long_is_scored_by_its_beginning_and_told(http: httpx.Cli
 
 
 def test_a_query_too_long_is_refused(http: httpx.Client) -> None:
-    response = http.post(
-        "/v1/rerank", json={"model": RERANK, "query": "word " * 600, "documents": DOCUMENTS}
-    )
+    response = http.post("/v1/rerank", json={"model": RERANK, "query": "word " * 600, "documents": DOCUMENTS})
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["code"], error["param"]) == ("context_length_exceeded", "query")

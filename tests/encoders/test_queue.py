@@ -124,12 +124,19 @@ def test_rows_of_like_length_from_several_requests_share_a_batch():
     assert {place.request for place in batch.places} == set(range(20))
 
 
-def test_requests_give_rows_to_a_shared_batch_in_rotation():
-    queue = make_queue(batch_tokens=60)
-    for id in range(3):
-        queue.admit(id, "a", [10] * 10)
-    batch = queue.next_batch()
-    assert Counter(place.request for place in batch.places) == {0: 2, 1: 2, 2: 2}
+def test_the_nearest_lengths_are_taken_first():
+    queue = make_queue(batch_tokens=100)
+    for id, length in enumerate([20, 12, 19, 21, 5, 18, 20]):
+        queue.admit(id, "a", [length])
+    assert [place.length for place in queue.next_batch().places] == [20, 20, 19, 18, 12]
+    assert [place.length for place in queue.next_batch().places] == [21, 5]
+
+
+def test_longer_rows_join_where_there_is_room():
+    queue = make_queue(batch_tokens=100)
+    for id, length in enumerate([20, 22, 24, 26, 60]):
+        queue.admit(id, "a", [length])
+    assert [place.length for place in queue.next_batch().places] == [24, 22, 20]
 
 
 def test_a_short_row_does_not_pay_for_a_long_one():

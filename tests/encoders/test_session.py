@@ -94,6 +94,8 @@ def test_facts_that_do_not_fit_the_graph_are_refused(minilm_model, reranker_mode
         Embedder(replace(minilm_model, dimensions=512), threads=1)
     with pytest.raises(SetupError, match="no output embedding; it has last_hidden_state"):
         Embedder(replace(minilm_model, output="embedding"), threads=1)
+    with pytest.raises(SetupError, match="last_hidden_state has 3 axes; expected 2"):
+        Reranker(replace(minilm_model, role="rerank", output="last_hidden_state"), threads=1)
     with pytest.raises(SetupError, match="outputs are last_hidden_state; expected one of 2 axes"):
         Reranker(replace(minilm_model, role="rerank"), threads=1)
     with pytest.raises(SetupError, match="outputs are logits; expected one of 3 axes"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +11,14 @@ TOKENS = st.lists(st.integers(0, 2), max_size=120)
 
 
 def plainly(left: list[int], right: list[int]) -> int:
-    return len(os.path.commonprefix([left, right]))
+    differing = (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    return next(differing, min(len(left), len(right)))
 
 
 @given(TOKENS, TOKENS, TOKENS)
-def test_common_length_is_the_length_of_the_common_prefix(shared: list[int], a: list[int], b: list[int]) -> None:
+def test_common_length_is_the_length_of_the_common_prefix(
+    shared: list[int], a: list[int], b: list[int]
+) -> None:
     left, right = shared + a, shared + b
     assert common_length(left, right) == common_length(right, left) == plainly(left, right)
 
@@ -35,7 +36,9 @@ def test_common_length_at_every_edge() -> None:
     st.lists(st.integers(0, 2), min_size=1, max_size=30),
     st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=30), st.integers(0, 30)), max_size=6),
 )
-def test_the_best_match_is_the_longest_valid_one(tokens: list[int], held: list[tuple[list[int], int]]) -> None:
+def test_the_best_match_is_the_longest_valid_one(
+    tokens: list[int], held: list[tuple[list[int], int]]
+) -> None:
     holders = [Holder(i, h, min(valid, len(h))) for i, (h, valid) in enumerate(held)]
     lengths = [min(plainly(tokens, h.tokens), h.valid) for h in holders]
     match = best_match(tokens, holders)

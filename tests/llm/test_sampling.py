@@ -38,7 +38,9 @@ def test_stages_carry_their_arguments() -> None:
     )
 
 
-@given(st.lists(st.floats(-80, 80, width=32), min_size=25, max_size=200), st.integers(0, 24), st.integers(0, 20))
+@given(
+    st.lists(st.floats(-80, 80, width=32), min_size=25, max_size=200), st.integers(0, 24), st.integers(0, 20)
+)
 def test_logprobs_are_the_log_softmax(values: list[float], token: int, top: int) -> None:
     logits = np.array(values, np.float32)
     exact = logits.astype(np.float64)
@@ -46,7 +48,9 @@ def test_logprobs_are_the_log_softmax(values: list[float], token: int, top: int)
     result = logprobs(logits, token, top, lambda t: b"%d" % t)
     assert (result.token, result.raw) == (token, b"%d" % token)
     assert result.logprob == pytest.approx(exact[token], abs=1e-5)
-    assert [rival.logprob for rival in result.top] == pytest.approx(sorted(exact, reverse=True)[:top], abs=1e-5)
+    assert [rival.logprob for rival in result.top] == pytest.approx(
+        sorted(exact, reverse=True)[:top], abs=1e-5
+    )
     assert all(rival.logprob == pytest.approx(exact[rival.token], abs=1e-5) for rival in result.top)
     assert len({rival.token for rival in result.top}) == top
 

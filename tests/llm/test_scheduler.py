@@ -140,7 +140,7 @@ def test_scarce_cells_preempt_the_youngest_and_lose_nothing(rig: Any) -> None:
     assert all(r.text(id) == r.alone(f"{id}-prompt", 60) for id in (1, 2, 3))
     ended = [event.id for event in r.events if isinstance(event, Ended)]
     assert ended[0] == 1, "the oldest is never preempted, so it ends first"
-    assert len([s for s in r.samplers]) == 3, "a preempted answer keeps its sampler and its random state"
+    assert len(r.samplers) == 3, "a preempted answer keeps its sampler and its random state"
 
 
 def test_preemption_does_not_thrash(rig: Any) -> None:
@@ -186,7 +186,9 @@ def test_a_conversation_computes_only_what_is_new(rig: Any) -> None:
         new = len(history) - r.started(id).cached_tokens
         assert r.backend.computed_tokens - before == new + 19
         if id > 1:
-            assert new == len("\nuser: and then?\nassistant:") + 1, "the last answer's last token, and the new turn"
+            assert new == len("\nuser: and then?\nassistant:") + 1, (
+                "the last answer's last token, and the new turn"
+            )
         history += r.text(id) + "\nuser: and then?\nassistant:"
     assert len(r.scheduler.retained) == 1, "a conversation's next turn takes over what it continues"
 

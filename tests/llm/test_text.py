@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ WORDS = st.text(alphabet="abc", min_size=1, max_size=4)
 def streamed(raw: bytes, cuts: list[int], stop: list[str]) -> tuple[str, bool, list[str]]:
     stream = TextStream(stop)
     edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
-    parts = [stream.push(raw[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [stream.push(raw[a:b]) for a, b in itertools.pairwise(edges)]
     parts.append(stream.finish())
     return "".join(parts), stream.stopped, parts
 
@@ -28,8 +30,14 @@ def test_every_cut_of_the_bytes_gives_the_same_text(text: str, cuts: list[int]) 
     assert all(part.encode() for part in parts if part)
 
 
-@given(st.text(alphabet="abc", max_size=30), st.lists(st.integers(0, 30), max_size=10), st.lists(WORDS, max_size=3))
-def test_stopping_does_not_depend_on_how_the_bytes_arrive(text: str, cuts: list[int], stop: list[str]) -> None:
+@given(
+    st.text(alphabet="abc", max_size=30),
+    st.lists(st.integers(0, 30), max_size=10),
+    st.lists(WORDS, max_size=3),
+)
+def test_stopping_does_not_depend_on_how_the_bytes_arrive(
+    text: str, cuts: list[int], stop: list[str]
+) -> None:
     joined, stopped, _ = streamed(text.encode(), cuts, stop)
     ends = [(text.index(word) + len(word), text.index(word)) for word in stop if word in text]
     expected = text[: min(ends)[1]] if ends else text

@@ -1,0 +1,132 @@
+"""What routing is asked and what it says it did: one request's facts, its route, its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from msgspec import Struct
+
+from appliance.records import (
+    ChatPrompt,
+    Constraint,
+    Delta,
+    Ended,
+    GrammarConstraint,
+    JsonConstraint,
+    Prompt,
+    RegexConstraint,
+    SamplingParams,
+    Started,
+    TextPrompt,
+    TokenPrompt,
+)
+from appliance.routing.settings import Role, Task
+
+Events = AsyncGenerator[Started | list[Delta] | Ended]
+
+ANSWER_GUESS = 512  # tokens, where a request sets no limit: for prices and budgets only
+
+
+class RoutedRequest(Struct, frozen=True, kw_only=True):
+    """A generation that any candidate, local or online, could answer.
+
+    `given` names the sampling parameters that the client itself set; others are this server's defaults, and
+    an upstream keeps its own. `key` is the API key's name, never the key.
+    """
+
+    model: str
+    prompt: Prompt
+    sampling: SamplingParams
+    choices: int = 1
+    constraint: Constraint | None = None
+    deadline: float | None = None  # seconds from now
+    given: frozenset[str] = frozenset()
+    task: Task = "chat"
+    key: str = ""
+    conversation: str = ""
+    bases: tuple[str, ...] = ()  # knowledge bases whose text is in the prompt
+    is_local_only: bool = False  # one of those bases, or the caller, forbids leaving
+    policy: str = ""  # the header x-hearth-policy
+    has_images: bool = False
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One upstream call, or one try of a local model. `outcome`: `ok`, `hedged`, or a failure's kind."""
+
+    platform: str
+    model: str
+    instance: str = ""
+    outcome: str
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Continuation(Struct, frozen=True, kw_only=True):
+    """Where a cut answer went on: after `characters` of its text, with `model`."""
+
+    characters: int
+    model: str
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """Who answers, why, and after what. For headers, usage and audit."""
+
+    platform: str
+    model: str  # public name
+    is_local: bool
+    policy: str
+    reason: str
+    arm: str = ""  # policy `split`: the arm that was chosen
+    attempts: tuple[Attempt, ...] = ()
+    continuations: tuple[Continuation, ...] = ()
+    cost: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return "local" if self.is_local else "online"
+
+
+def role_of(task: Task) -> Role:
+    return task if task in ("embed", "rerank") else "chat"
+
+
+def needs(request: RoutedRequest) -> frozenset[str]:
+    """The capabilities without which a model cannot answer this request as asked."""
+    wanted: set[str] = set()
+    if isinstance(request.prompt, ChatPrompt):
+        has_calls = any(m.tool_calls or m.role == "tool" for m in request.prompt.messages)
+        if request.prompt.tools or has_calls:
+            wanted.add("tools")
+    elif isinstance(request.prompt, TextPrompt):
+        wanted.add("completions")
+    else:
+        wanted.add("tokens")
+    match request.constraint:
+        case JsonConstraint():
+            wanted.add("schema")
+        case RegexConstraint() | GrammarConstraint():
+            wanted.add("grammar")
+        case None:
+            pass
+    if request.has_images:
+        wanted.add("vision")
+    if request.sampling.top_logprobs is not None:
+        wanted.add("logprobs")
+    if request.sampling.logit_bias:
+        wanted.add("bias")  # biases name token ids, which differ from model to model
+    return frozenset(wanted)
+
+
+def guess_tokens(prompt: Prompt) -> int:
+    """About how many tokens `prompt` has, for prices and budgets; no tokenizer is asked.
+
+    A token is taken as four bytes of UTF-8: about right for English, about 3/4 of a Chinese character.
+    """
+    match prompt:
+        case TokenPrompt():
+            return len(prompt.tokens)
+        case TextPrompt():
+            return len(prompt.text.encode("utf-8", "replace")) // 4 + 1
+        case ChatPrompt():
+            size = sum(len(m.content.encode("utf-8", "replace")) // 4 + 4 for m in prompt.messages)
+            return size + 64 * len(prompt.tools) + 3

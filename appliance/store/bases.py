@@ -1,0 +1,151 @@
+"""Knowledge bases: who owns them, who may read them, and their settings.
+
+Every function that takes a principal checks it here, in the data layer: a base that the principal may not
+read does not exist for them; one that they may only read is Forbidden to change.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from appliance.errors import Forbidden, InvalidValue, NotFound
+from appliance.store.database import Connection
+from appliance.store.paging import page_of
+from appliance.store.rows import Base, Edition, Page, Principal
+
+SELECT = """
+SELECT b.id, b.owner, b.name, b.description, b.metadata, b.created_at, b.active_at, b.expires_days,
+       b.chunk_tokens, b.overlap_tokens,
+       e.id, e.base, e.embedder, e.fingerprint, e.dimensions, e.generation, e.graph_generation, e.graph_digest
+FROM bases b JOIN editions e ON e.id = b.edition
+"""
+READABLE = """
+(b.owner = ? OR EXISTS(SELECT 1 FROM readers r WHERE r.base = b.id AND r.principal IN (?, '*')))
+"""
+BASE_FIELDS = 10
+
+
+def add(connection: Connection, base: Base) -> None:
+    """Insert the base; its edition follows, see `editions.add`."""
+    connection.execute(
+        "INSERT INTO bases(id, owner, name, description, metadata, created_at, active_at, expires_days,"
+        " chunk_tokens, overlap_tokens) VALUES(?,?,?,?,?,?,?,?,?,?)",
+        (
+            base.id,
+            base.owner,
+            base.name,
+            base.description,
+            _json(base.metadata),
+            base.created_at,
+            base.active_at,
+            base.expires_days,
+            base.chunk_tokens,
+            base.overlap_tokens,
+        ),
+    )
+
+
+def get(connection: Connection, principal: Principal, id: str) -> Base:
+    """Raises NotFound, also for a base that the principal may not read."""
+    row = connection.execute(
+        f"{SELECT} WHERE b.id = ? AND {READABLE}", (id, principal.id, principal.id)
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"there is no knowledge base {id!r}", param="vector_store_id")
+    return _base(row)
+
+
+def get_owned(connection: Connection, principal: Principal, id: str) -> Base:
+    """Raises NotFound, or Forbidden for a base that the principal may only read."""
+    base = get(connection, principal, id)
+    if base.owner != principal.id:
+        raise Forbidden(f"the knowledge base {base.name!r} may only be changed by its owner")
+    return base
+
+
+def find(connection: Connection, principal: Principal, name: str) -> Base:
+    """The base with that name or id. Raises NotFound, or InvalidValue when several have the name."""
+    rows = connection.execute(
+        f"{SELECT} WHERE (b.name = ? OR b.id = ?) AND {READABLE} LIMIT 2",
+        (name, name, principal.id, principal.id),
+    ).fetchall()
+    if not rows:
+        raise NotFound(f"there is no knowledge base {name!r}", param="knowledge", code="knowledge_not_found")
+    if len(rows) > 1:
+        raise InvalidValue(
+            f"several knowledge bases are named {name!r}; say which by its id", param="knowledge"
+        )
+    return _base(rows[0])
+
+
+def find_page(connection: Connection, principal: Principal, page: Page) -> tuple[list[Base], bool]:
+    """The bases that the principal may read, and whether there are more."""
+    rows, has_more = page_of(
+        connection, SELECT, READABLE, (principal.id, principal.id), ("b.created_at", "b.id"), page
+    )
+    return [_base(row) for row in rows], has_more
+
+
+def update(
+    connection: Connection,
+    id: str,
+    *,
+    name: str | None = None,
+    metadata: dict[str, str] | None = None,
+    expires_days: int | None = None,
+    keeps_expiry: bool = True,
+) -> None:
+    """Change what is given; `keeps_expiry=False` sets `expires_days`, None included."""
+    if name is not None:
+        connection.execute("UPDATE bases SET name = ? WHERE id = ?", (name, id))
+    if metadata is not None:
+        connection.execute("UPDATE bases SET metadata = ? WHERE id = ?", (_json(metadata), id))
+    if not keeps_expiry:
+        connection.execute("UPDATE bases SET expires_days = ? WHERE id = ?", (expires_days, id))
+
+
+def touch(connection: Connection, id: str) -> None:
+    connection.execute("UPDATE bases SET active_at = ? WHERE id = ?", (time.time(), id))
+
+
+def remove(connection: Connection, id: str) -> None:
+    """Takes the base and its documents; its editions go by `editions.remove` before."""
+    connection.execute("DELETE FROM bases WHERE id = ?", (id,))
+
+
+def set_edition(connection: Connection, id: str, edition: int) -> None:
+    connection.execute("UPDATE bases SET edition = ? WHERE id = ?", (edition, id))
+
+
+def set_readers(connection: Connection, id: str, principals: tuple[str, ...]) -> None:
+    """Who else may read the base; `*` is everyone."""
+    connection.execute("DELETE FROM readers WHERE base = ?", (id,))
+    connection.executemany("INSERT INTO readers VALUES(?, ?)", [(id, reader) for reader in set(principals)])
+
+
+def usage_bytes(connection: Connection, id: str) -> int:
+    """What the base takes: texts and vectors."""
+    texts = connection.execute(
+        "SELECT coalesce(sum(text_bytes), 0) FROM documents WHERE base = ?", (id,)
+    ).fetchone()
+    vectors = connection.execute(
+        "SELECT coalesce(sum(v.count * e.dimensions * 4), 0) FROM bases b JOIN editions e ON e.id = b.edition"
+        " JOIN vectors v ON v.edition = e.id WHERE b.id = ?",
+        (id,),
+    ).fetchone()
+    assert texts is not None
+    assert vectors is not None
+    return int(texts[0]) + int(vectors[0])
+
+
+def _base(row: tuple[object, ...]) -> Base:
+    fields = dict(zip(Base.__struct_fields__, row[:BASE_FIELDS], strict=False))
+    fields["metadata"] = msgspec.json.decode(str(fields["metadata"]))
+    edition = Edition(**dict(zip(Edition.__struct_fields__, row[BASE_FIELDS:], strict=True)))  # type: ignore[arg-type]
+    return Base(**fields, edition=edition)  # type: ignore[arg-type]
+
+
+def _json(value: dict[str, str]) -> str:
+    return msgspec.json.encode(value).decode()
