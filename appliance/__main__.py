@@ -33,6 +33,10 @@ def worker(role: str, descriptor: int, parent: int) -> int:
         from appliance import generator
 
         return generator.run(connection)
+    if role == "extractor":
+        from appliance.knowledge.extract import process
+
+        return process.run(connection)
     from appliance import encoder
 
     return encoder.run(connection)

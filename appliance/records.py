@@ -254,6 +254,7 @@ class Delta(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
+    warnings: tuple[str, ...] = ()  # about the answer, with its last delta
 
 
 class Step(Struct, frozen=True, kw_only=True, tag="step"):
@@ -283,7 +284,6 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
     id: int
     usage: Usage
     timings: Timings
-    warnings: tuple[str, ...] = ()
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

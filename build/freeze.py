@@ -65,7 +65,7 @@ def freeze(log: TextIO) -> Path:
 def libraries(program: Path) -> list[Path]:
     """Every ELF file of the program, sorted; links are not followed."""
     files = [path for path in sorted(program.rglob("*")) if path.is_file() and not path.is_symlink()]
-    return [path for path in files if path.open("rb").read(len(ELF)) == ELF]
+    return [path for path in files if _begins_with(path, ELF)]
 
 
 def strip(program: Path) -> None:
@@ -98,6 +98,11 @@ def _refuse_startup_code(program: Path) -> None:
                 "Find the package that brings it and leave it out in build/appliance.spec.",
             )
         )
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def _call(command: list[str | Path]) -> str:

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from tests.serving import CHAT, EMBED, MULTILINGUAL, RERANK, Served, missing_models, store_directory
 
 StartServer = Callable[..., Served]
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("hearth", deadline=None, max_examples=60)
+settings.load_profile("hearth")
 
 
 def require(models: Iterable[str]) -> None:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api import parameters
 from appliance.api.context import read_request, runtime_of
-from appliance.api.generation import Answer, answer_generation, now, sampling_params, timings_body
+from appliance.api.generation import Answer, Choice, answer_generation, now, sampling_params, timings_body
+from appliance.api.messages import messages_of
 from appliance.api.replies import (
     AssistantMessage,
+    CalledFunction,
+    CalledTool,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
+    ChatFinishReason,
     ChatLogprobs,
+    FunctionPiece,
+    ToolPiece,
     content_logprob,
     new_id,
     usage_body,
 )
-from appliance.api.schemas import ChatMessage, ChatRequest
+from appliance.api.schemas import ChatRequest
+from appliance.api.structured import constraint_of
+from appliance.api.tools import tool_choice_of, tools_of
 from appliance.errors import InvalidValue
-from appliance.records import ChatPrompt, Delta, Message, Timings, TokenLogprob, Usage
+from appliance.records import ChatPrompt, Delta, FinishReason, Timings, TokenLogprob, ToolCallDelta, Usage
 
 
 async def create_chat_completion(http: Request) -> Response:
@@ -36,11 +45,22 @@ async def create_chat_completion(http: Request) -> Response:
         max_tokens=_max_tokens(request, warnings),
         top_logprobs=_top_logprobs(request),
     )
+    tools = tools_of(request)
     prompt = ChatPrompt(
-        messages=tuple(map(_message, request.messages)), template_options=request.chat_template_kwargs or {}
+        messages=messages_of(request.messages),
+        tools=tools,
+        tool_choice=tool_choice_of(request, tools),
+        reasoning_effort=request.reasoning_effort,
+        template_options=request.chat_template_kwargs or {},
     )
-    events = generator.generate(prompt, sampling, choices=request.n or 1, deadline=request.timeout)
-    return await answer_generation(http, request, [events], _ChatShape(request.model), warnings)
+    events = generator.generate(
+        prompt,
+        sampling,
+        choices=request.n or 1,
+        constraint=constraint_of(request, request.response_format),
+        deadline=request.timeout,
+    )
+    return await answer_generation(http, request, [events], _shape(request), warnings)
 
 
 def _max_tokens(request: ChatRequest, warnings: list[str]) -> int | None:
@@ -55,16 +75,16 @@ def _top_logprobs(request: ChatRequest) -> int | None:
     return (request.top_logprobs or 0) if request.logprobs else None
 
 
-def _message(message: ChatMessage) -> Message:
-    content = message.content
-    text = content if isinstance(content, str) else "".join(part.text or "" for part in content or ())
-    role = "system" if message.role == "developer" else message.role
-    return Message(role=role, content=text, name=message.name)
+def _shape(request: ChatRequest) -> _ChatShape:
+    return _ChatShape(request.model, calls_functions=bool(request.functions))
 
 
 class _ChatShape:
-    def __init__(self, model: str) -> None:
+    """`calls_functions`: calls are written in the deprecated form, which has only one and no ids."""
+
+    def __init__(self, model: str, *, calls_functions: bool) -> None:
         self._id, self._model, self._created = new_id("chatcmpl"), model, now()
+        self._calls_functions = calls_functions
 
     def whole(self, answer: Answer) -> ChatCompletion:
         return ChatCompletion(
@@ -74,9 +94,9 @@ class _ChatShape:
             choices=[
                 ChatChoice(
                     index=index,
-                    message=AssistantMessage(content=choice.text),
+                    message=self._message(choice),
                     logprobs=_logprobs(choice.logprobs),
-                    finish_reason=choice.finish_reason,
+                    finish_reason=self._reason(choice.finish_reason) or "stop",
                 )
                 for index, choice in enumerate(answer.choices)
             ],
@@ -89,22 +109,45 @@ class _ChatShape:
         return self._chunk([ChatChunkChoice(index=choice, delta=ChatDelta(role="assistant", content=""))])
 
     def chunk(self, delta: Delta) -> ChatChunk:
-        said = ChatDelta(content=delta.text) if delta.text else ChatDelta()
-        return self._chunk(
-            [
-                ChatChunkChoice(
-                    index=delta.choice,
-                    delta=said,
-                    logprobs=_logprobs(delta.logprobs),
-                    finish_reason=delta.finish_reason,
-                )
-            ]
+        said = ChatDelta(content=delta.text or None, reasoning_content=delta.reasoning or None)
+        pieces = [_piece(piece) for piece in delta.tool_calls]
+        if self._calls_functions and pieces:
+            said.function_call = FunctionPiece(
+                name=pieces[0].function.name,
+                arguments="".join(piece.arguments for piece in delta.tool_calls),
+            )
+        elif pieces:
+            said.tool_calls = pieces
+        choice = ChatChunkChoice(
+            index=delta.choice,
+            delta=said,
+            logprobs=_logprobs(delta.logprobs),
+            finish_reason=self._reason(delta.finish_reason),
         )
+        chunk = self._chunk([choice])
+        chunk.warnings = list(delta.warnings) or None
+        return chunk
 
     def closing(self, usage: Usage, timings: Timings) -> ChatChunk:
         chunk = self._chunk([])
         chunk.usage, chunk.timings = usage_body(usage), timings_body(timings)
         return chunk
+
+    def _message(self, choice: Choice) -> AssistantMessage:
+        message = AssistantMessage(content=choice.text if choice.text or not choice.calls else None)
+        message.reasoning_content = choice.reasoning or UNSET
+        calls = [
+            CalledTool(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
+            for _, call in sorted(choice.calls.items())
+        ]
+        if self._calls_functions and calls:
+            message.function_call = calls[0].function
+        elif calls:
+            message.tool_calls = calls
+        return message
+
+    def _reason(self, reason: FinishReason | None) -> ChatFinishReason | None:
+        return "function_call" if reason == "tool_calls" and self._calls_functions else reason
 
     def _chunk(self, choices: list[ChatChunkChoice]) -> ChatChunk:
         return ChatChunk(
@@ -114,6 +157,12 @@ class _ChatShape:
             model=self._model,
             choices=choices,
         )
+
+
+def _piece(delta: ToolCallDelta) -> ToolPiece:
+    function = FunctionPiece(name=delta.name, arguments=delta.arguments)
+    kind = "function" if delta.name is not None else None
+    return ToolPiece(index=delta.index, id=delta.id, type=kind, function=function)
 
 
 def _logprobs(found: list[TokenLogprob] | tuple[TokenLogprob, ...]) -> ChatLogprobs | None:

@@ -11,6 +11,7 @@ from appliance.api.generation import Answer, answer_generation, now, sampling_pa
 from appliance.api.inputs import inputs
 from appliance.api.replies import TextChoice, TextChunk, TextCompletion, TextLogprobs, new_id, usage_body
 from appliance.api.schemas import MAX_PROMPTS, CompletionRequest
+from appliance.api.structured import constraint_of
 from appliance.records import Delta, TextPrompt, Timings, TokenLogprob, TokenPrompt, Usage
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's own default for this endpoint
@@ -32,6 +33,7 @@ async def create_completion(http: Request) -> Response:
             TextPrompt(text=prompt) if isinstance(prompt, str) else TokenPrompt(tokens=prompt),
             sampling,
             choices=request.n or 1,
+            constraint=constraint_of(request),
             deadline=request.timeout,
         )
         for prompt in inputs(request.prompt, "prompt", at_most=MAX_PROMPTS)

@@ -30,6 +30,7 @@ from appliance.records import (
     Started,
     Timings,
     TokenLogprob,
+    ToolCallDelta,
     Usage,
 )
 from appliance.telemetry.metrics import Metrics
@@ -40,12 +41,36 @@ Events = AsyncGenerator[Started | list[Delta] | Ended]
 
 
 @dataclass
+class CallInProgress:
+    """A tool call, as it grows."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    def add(self, piece: ToolCallDelta) -> None:
+        self.id = piece.id or self.id
+        self.name = piece.name or self.name
+        self.arguments += piece.arguments
+
+
+@dataclass
 class Choice:
     """One choice's answer, as it grows."""
 
     text: str = ""
+    reasoning: str = ""
+    calls: dict[int, CallInProgress] = field(default_factory=dict)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+
+    def add(self, delta: Delta) -> None:
+        self.text += delta.text
+        self.reasoning += delta.reasoning
+        for piece in delta.tool_calls:
+            self.calls.setdefault(piece.index, CallInProgress()).add(piece)
+        self.logprobs.extend(delta.logprobs)
+        self.finish_reason = delta.finish_reason or self.finish_reason
 
 
 @dataclass
@@ -165,10 +190,8 @@ async def _collect(events: Events) -> Answer:
                 warnings.extend(event.warnings)
             case list():
                 for delta in event:
-                    choice = choices.setdefault(delta.choice, Choice())
-                    choice.text += delta.text
-                    choice.logprobs.extend(delta.logprobs)
-                    choice.finish_reason = delta.finish_reason or choice.finish_reason
+                    choices.setdefault(delta.choice, Choice()).add(delta)
+                    warnings.extend(delta.warnings)
             case Ended(usage=usage, timings=timings):
                 ordered = [choice for _, choice in sorted(choices.items())]
                 return Answer(ordered, usage, timings, warnings)
@@ -236,13 +259,15 @@ def _joined(first: Delta, second: Delta) -> Delta:
     return msgspec.structs.replace(
         second,
         text=first.text + second.text,
+        reasoning=first.reasoning + second.reasoning,
+        tool_calls=first.tool_calls + second.tool_calls,
         tokens=first.tokens + second.tokens,
         logprobs=first.logprobs + second.logprobs,
     )
 
 
 def _says_something(delta: Delta) -> bool:
-    return bool(delta.text or delta.logprobs or delta.finish_reason)
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.logprobs or delta.finish_reason)
 
 
 def _sum_usage(usages: Sequence[Usage]) -> Usage:
@@ -250,6 +275,7 @@ def _sum_usage(usages: Sequence[Usage]) -> Usage:
         prompt_tokens=sum(usage.prompt_tokens for usage in usages),
         completion_tokens=sum(usage.completion_tokens for usage in usages),
         cached_tokens=sum(usage.cached_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
     )
 
 

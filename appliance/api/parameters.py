@@ -28,18 +28,12 @@ def _never(_: Any) -> bool:
 
 
 CHAT_RULES = (
-    Rule("tools", _is_empty, "tool calls are not served yet"),
-    Rule("tool_choice", lambda v: v in ("none", "auto"), "tool calls are not served yet"),
-    Rule("functions", _is_empty, "function calls are not served yet"),
-    Rule("function_call", lambda v: v in ("none", "auto"), "function calls are not served yet"),
-    Rule("response_format", lambda v: v == {"type": "text"}, "structured output is not served yet"),
     Rule("modalities", lambda v: v == ["text"], "the local models read and write text only"),
     Rule("audio", _is_empty, "the local models read and write text only"),
     Rule("moderation", _is_empty, "there is no moderation model"),
     Rule("web_search_options", _is_empty, "this server does not search the web"),
     Rule("store", lambda v: v is False, "stored completions are not served yet"),
     Rule("prediction", _is_empty, "predicted outputs do not speed up the local models", refuses=False),
-    Rule("reasoning_effort", lambda v: v == "none", "the local models do not reason apart", refuses=False),
     Rule("verbosity", _never, "the local models have no verbosity setting", refuses=False),
     Rule("prompt_cache_key", _never, "prompts are cached by their tokens, without keys", refuses=False),
     Rule("prompt_cache_options", _is_empty, "prompts are always cached", refuses=False),
@@ -60,12 +54,8 @@ PART_RULES = tuple(
     for name in ("image_url", "input_audio", "file", "refusal")
 )
 MESSAGE_RULES = (
-    Rule("tool_calls", _is_empty, "tool calls are not served yet"),
-    Rule("tool_call_id", _is_empty, "tool calls are not served yet"),
-    Rule("function_call", _is_empty, "function calls are not served yet"),
     Rule("audio", _is_empty, "the local models read and write text only"),
     Rule("refusal", _is_empty, "a refusal has no place in a prompt; put its text into `content`"),
-    Rule("reasoning_content", _is_empty, "reasoning is not part of the prompt", refuses=False),
     Rule("annotations", _is_empty, "annotations are not part of the prompt", refuses=False),
 )
 
@@ -91,12 +81,10 @@ def _check_sampling(request: SamplingFields) -> Iterator[str]:
 
 
 def _check_message(message: ChatMessage, path: str) -> Iterator[str]:
-    if message.role in ("tool", "function"):
-        raise UnsupportedParameter("tool results are not served yet", param=f"{path}.role")
     yield from _apply(message, MESSAGE_RULES, f"{path}.")
-    if message.content is None:
+    if message.content is None and not (message.tool_calls or message.function_call):
         raise UnsupportedParameter("a message needs content", param=f"{path}.content")
-    if isinstance(message.content, str):
+    if message.content is None or isinstance(message.content, str):
         return
     for index, part in enumerate(message.content):
         where = f"{path}.content[{index}]"

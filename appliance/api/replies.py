@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from appliance.records import FinishReason, TokenLogprob, Usage
 
@@ -41,7 +41,7 @@ def usage_body(usage: Usage) -> UsageBody:
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens),
-        completion_tokens_details=CompletionDetails(),
+        completion_tokens_details=CompletionDetails(reasoning_tokens=usage.reasoning_tokens),
     )
 
 
@@ -54,6 +54,8 @@ class TimingsBody(Struct, kw_only=True):
 
 
 # Chat
+
+ChatFinishReason = FinishReason | Literal["function_call"]
 
 
 class TopLogprob(Struct, kw_only=True):
@@ -83,17 +85,33 @@ def content_logprob(found: TokenLogprob) -> ContentLogprob:
     )
 
 
+class CalledFunction(Struct, kw_only=True):
+    name: str
+    arguments: str
+
+
+class CalledTool(Struct, kw_only=True):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class AssistantMessage(Struct, kw_only=True):
+    """`content` is null where there are only calls; `function_call` is the deprecated form of one call."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[CalledTool] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class ChatChoice(Struct, kw_only=True):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
 
 
 class ChatCompletion(Struct, kw_only=True):
@@ -108,16 +126,33 @@ class ChatCompletion(Struct, kw_only=True):
     warnings: list[str]
 
 
+class FunctionPiece(Struct, kw_only=True, omit_defaults=True):
+    name: str | None = None
+    arguments: str | UnsetType = UNSET
+
+
+class ToolPiece(Struct, kw_only=True, omit_defaults=True):
+    """A piece of the call `index`: its id, type and name with the first one, arguments as they grow."""
+
+    index: int
+    id: str | None = None
+    type: str | None = None
+    function: FunctionPiece
+
+
 class ChatDelta(Struct, kw_only=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolPiece] | None = None
+    function_call: FunctionPiece | None = None
 
 
 class ChatChunkChoice(Struct, kw_only=True):
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | None = None
+    finish_reason: ChatFinishReason | None = None
 
 
 class ChatChunk(Struct, kw_only=True, omit_defaults=True):
@@ -128,6 +163,7 @@ class ChatChunk(Struct, kw_only=True, omit_defaults=True):
     choices: list[ChatChunkChoice]
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
+    warnings: list[str] | None = None
 
 
 # Text completions

@@ -10,6 +10,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from appliance.api.tool_schemas import (
+    AnyFunctionChoice,
+    AnyToolChoice,
+    CallId,
+    FunctionCall,
+    Functions,
+    ToolCalls,
+    Tools,
+)
+
 MAX_TOKENS = 16_777_216
 MAX_MESSAGES = 4096
 MAX_INPUTS = 2048
@@ -40,6 +50,8 @@ Label = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[str, Label], Meta(max_length=16)]
 TemplateNumber = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 TemplateOptions = Annotated[dict[Label, bool | TemplateNumber | Label], Meta(max_length=16)]
+Pattern = Annotated[str, Meta(min_length=1, max_length=65_536)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Deadline = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -65,13 +77,27 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], Meta(max_length=1024)] | None = None
     name: Annotated[str, Meta(max_length=256)] | None = None
-    tool_calls: Refused = None
-    tool_call_id: Refused = None
-    function_call: Refused = None
+    tool_calls: ToolCalls | None = None
+    tool_call_id: CallId | None = None
+    function_call: FunctionCall | None = None
     refusal: Refused = None
     audio: Refused = None
     annotations: Refused = None
-    reasoning_content: Refused = None
+    reasoning_content: str | None = None
+
+
+class JsonSchemaFormat(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`strict` changes nothing: a schema is always held to, or refused."""
+
+    name: Annotated[str, Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+    description: Annotated[str, Meta(max_length=4096)] | None = None
+    schema: dict[str, Any] | bool = {}
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, forbid_unknown_fields=True, kw_only=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
 
 
 class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -95,6 +121,8 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     user: Label | None = None
     ignore_eos: bool | None = None
     timeout: Deadline | None = None
+    regex: Pattern | None = None
+    grammar: Pattern | None = None
 
 
 class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):
@@ -103,18 +131,18 @@ class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     chat_template_kwargs: TemplateOptions | None = None
-    tools: Refused = None
-    tool_choice: Refused = None
+    tools: Tools | None = None
+    tool_choice: AnyToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: Refused = None
-    function_call: Refused = None
-    response_format: Refused = None
+    functions: Functions | None = None
+    function_call: AnyFunctionChoice | None = None
+    response_format: ResponseFormat | None = None
     modalities: Annotated[list[Annotated[str, Meta(max_length=32)]], Meta(max_length=8)] | None = None
     audio: Refused = None
     moderation: Refused = None
     web_search_options: Refused = None
     prediction: Refused = None
-    reasoning_effort: Label | None = None
+    reasoning_effort: ReasoningEffort | None = None
     verbosity: Label | None = None
     prompt_cache_key: Label | None = None
     prompt_cache_options: Refused = None

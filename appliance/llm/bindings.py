@@ -11,6 +11,11 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+# Read by OpenMP while llama.cpp is loaded. Its threads meet hundreds of times a token; by default those that
+# wait there spin, and where the processor has other work too, they spin away the time that the one they wait
+# for needs: on two busy cores that made a token 30 times slower. Asleep they leave it to others.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import llama_cpp.llama_cpp as llama
 import numpy as np
 from llama_cpp._ggml import libggml

@@ -1,4 +1,4 @@
-"""A conversation as its model wants to read it: the chat template, filled in as the model's dialect has it."""
+"""A conversation as its model wants to read it: the chat template, filled in as its dialect has it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from typing import Any
 
 from appliance.llm.dialects import detect
 from appliance.llm.dialects.dialect import offered
-from appliance.llm.dialects.thinking import is_open
 from appliance.llm.template import ChatTemplate
 from appliance.records import ChatPrompt
 
 SWITCHES = ("enable_thinking", "thinking")  # what templates call the option that turns reasoning on and off
-EFFORTS = {"none": "low", "minimal": "low", "xhigh": "high"}  # gpt-oss knows low, medium and high
+EFFORTS = {
+    "none": "low",
+    "minimal": "low",
+    "xhigh": "high",
+    "max": "high",
+}  # gpt-oss knows low, medium and high
+
+CALLS_ONLY = (
+    "the form that the answer's text should have is ignored: tool_choice asks for calls instead of text"
+)
+TEXT_ONLY = "no tool can be called: the answer's text is held to the form that was asked for"
 
 
 class Conversation:
@@ -21,19 +30,29 @@ class Conversation:
         self.dialect = detect(source, has_tools=template.has_tools)
         self._switch = next((name for name in SWITCHES if name in template.options), None)
 
-    def render(self, prompt: ChatPrompt) -> str:
-        """The prompt's text, with control-token texts in the client's own words severed."""
-        turns, tools = self.dialect.conversation(prompt)
-        options = {**self._reasoning_options(prompt), **prompt.template_options}
-        text = self._template.render(turns, tools=tools, options=options)
-        marks = self.dialect.thinking
-        if marks is not None and prompt.tool_choice.mode == "required" and is_open(text, marks):
-            return f"{text.rstrip()}\n\n{marks.closer}\n\n"  # a forced call begins at once
-        return text
+    def render(self, prompt: ChatPrompt, *, is_constrained: bool = False) -> str:
+        """The prompt's text, with control-token texts in the client's own words severed.
 
-    def warnings(self, prompt: ChatPrompt) -> Iterator[str]:
+        A forced call or an otherwise constrained answer begins at once, without reasoning.
+        """
+        is_forced = prompt.tool_choice.mode == "required"
+        turns, tools = self.dialect.conversation(prompt)
+        options = {
+            **self._reasoning_options(prompt, at_once=is_forced or is_constrained),
+            **prompt.template_options,
+        }
+        text = self._template.render(turns, tools=tools, options=options)
+        if is_forced:
+            return self.dialect.without_reasoning(text)
+        return self.dialect.opened(text) if is_constrained else text
+
+    def warnings(self, prompt: ChatPrompt, *, is_constrained: bool = False) -> Iterator[str]:
         if self.dialect.warning and offered(prompt):
             yield self.dialect.warning
+        if is_constrained and offered(prompt):
+            yield CALLS_ONLY if prompt.tool_choice.mode == "required" else TEXT_ONLY
+        if any(message.reasoning for message in prompt.messages) and not self.dialect.reads_reasoning:
+            yield "reasoning_content is ignored: this model's chat template does not read it"
         effort = prompt.reasoning_effort
         if effort is None or "reasoning_effort" in self._template.options:
             return
@@ -42,12 +61,12 @@ class Conversation:
         elif self._switch is not None and effort != "none":
             yield "reasoning_effort: this model's chat template only turns reasoning on or off; it is on"
 
-    def _reasoning_options(self, prompt: ChatPrompt) -> dict[str, Any]:
+    def _reasoning_options(self, prompt: ChatPrompt, *, at_once: bool) -> dict[str, Any]:
         effort = prompt.reasoning_effort
         if effort is not None and "reasoning_effort" in self._template.options:
             return {"reasoning_effort": EFFORTS.get(effort, effort)}
         if self._switch is None:
             return {}
-        if effort == "none" or prompt.tool_choice.mode == "required":
+        if effort == "none" or at_once:
             return {self._switch: False}
         return {} if effort is None else {self._switch: True}

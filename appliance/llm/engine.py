@@ -67,7 +67,6 @@ class _Request:
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    warnings: list[str] = field(default_factory=list)
     is_started: bool = False
 
 
@@ -257,7 +256,6 @@ class Engine:
             request = self._requests[sequence.request]
             request.open_choices -= 1
             request.reasoning_tokens += sequence.answer.reasoning_tokens
-            request.warnings += sequence.answer.warnings
             if request.open_choices == 0:
                 del self._requests[sequence.request]
                 self.emit(self._ended(request))
@@ -272,7 +270,6 @@ class Engine:
                 cached_tokens=request.cached_tokens,
                 reasoning_tokens=request.reasoning_tokens,
             ),
-            warnings=tuple(request.warnings),
             timings=Timings(
                 queued=request.started - admit.arrived,
                 prefill=request.first_token - request.started,

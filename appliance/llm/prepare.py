@@ -62,7 +62,8 @@ class Preparer:
         self._check_bias(request)
         chat = request.prompt if isinstance(request.prompt, ChatPrompt) else None
         self._check_length(request.prompt)
-        rendered = "" if chat is None else self.render(chat)
+        is_constrained = request.constraint is not None
+        rendered = "" if chat is None else self._chats.render(chat, is_constrained=is_constrained)
         prompt = self.tokenize(request.prompt) if chat is None else self._tokenize_severed(rendered)
         if not prompt:
             raise InvalidValue("the prompt is empty: it has no tokens", param="prompt")
@@ -75,7 +76,11 @@ class Preparer:
         wanted = request.sampling.max_tokens
         end = self._context_length if wanted is None else len(prompt) + wanted
         seed = request.sampling.seed
-        warnings = [] if chat is None else [*self._warnings, *self._chats.warnings(chat)]
+        warnings = (
+            []
+            if chat is None
+            else [*self._warnings, *self._chats.warnings(chat, is_constrained=is_constrained)]
+        )
         if end > self._context_length:
             warnings.append(
                 f"max_tokens is {wanted}, but the prompt of {len(prompt)} tokens leaves room for "

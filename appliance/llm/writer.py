@@ -53,6 +53,7 @@ class Writer:
             tokens=len(sequence.tokens) - known,
             logprobs=tuple(logprobs),
             finish_reason=reason,
+            warnings=sequence.answer.warnings if reason else (),
         )
 
     def _choose(self, sequence: Sequence, row: int, logprobs: list[TokenLogprob]) -> int:

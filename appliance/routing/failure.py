@@ -60,12 +60,15 @@ class UpstreamFailure(Exception):
         retry_after: float | None = None,
         error: HearthError | None = None,
     ) -> None:
-        super().__init__(f"{kind}: {detail}")
+        super().__init__(kind)
         self.kind = kind
         self.detail = detail
         self.status = status
         self.retry_after = retry_after
         self.error = error
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
 
     @property
     def is_transient(self) -> bool:

@@ -22,6 +22,7 @@ from appliance.routing.failure import UpstreamFailure
 from appliance.routing.pool import Pool
 from appliance.routing.registry import Model, Platform
 from appliance.routing.request import RoutedRequest
+from appliance.routing.secret import Secret
 from appliance.routing.sse import EventParser
 from appliance.routing.wire import read_event, read_models, request_body, request_path, status_failure
 
@@ -38,7 +39,7 @@ class UpstreamStream:
     """One running answer. `read` until it gives None; `close` at any time, at once."""
 
     def __init__(
-        self, pool: Pool, connection: Connection, *, is_stream: bool, id: int, echo: str, warnings: list[str]
+        self, pool: Pool, connection: Connection, *, is_stream: bool, id: int, echo: str, key: Secret | None
     ) -> None:
         self._pool = pool
         self._connection = connection
@@ -51,7 +52,7 @@ class UpstreamStream:
         self._is_done = False  # the service said [DONE]
         self._is_over = False
         self._failure: UpstreamFailure | None = None
-        self.warnings = warnings
+        self._key = key
         self.usage: Usage | None = None
         self.tokens = 0
 
@@ -62,7 +63,7 @@ class UpstreamStream:
         """
         while True:
             if self._failure is not None:
-                raise self._failure
+                raise _without_key(self._failure, self._key)
             if self._is_over:
                 return None
             try:
@@ -188,7 +189,7 @@ class Upstream:
 
         `partial` is the answer's beginning, to be continued; `seconds` bounds the whole answer.
         """
-        body, warnings = request_body(
+        body = request_body(
             request,
             model=model.name,
             type=self.platform.type,
@@ -215,7 +216,7 @@ class Upstream:
             is_stream=kind.startswith(b"text/event-stream"),
             id=id,
             echo=partial if model.continuation == "echo" else "",
-            warnings=warnings,
+            key=self.platform.key,
         )
 
     async def models(self) -> list[str]:
@@ -261,10 +262,14 @@ class Upstream:
         except BaseException:
             connection.abort()
             raise
-        failure = status_failure(head.status, body, retry_after(head.headers))
-        if self.platform.key is not None:
-            failure.detail = self.platform.key.hidden_in(failure.detail)
-        return failure
+        return _without_key(status_failure(head.status, body, retry_after(head.headers)), self.platform.key)
+
+
+def _without_key(failure: UpstreamFailure, key: Secret | None) -> UpstreamFailure:
+    """Services have been seen to repeat the key in their errors."""
+    if key is not None:
+        failure.detail = key.hidden_in(failure.detail)
+    return failure
 
 
 async def read_body(connection: Connection, limit: int) -> bytes:

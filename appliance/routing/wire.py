@@ -33,6 +33,7 @@ MAX_TOOL_CALLS = 128
 
 # Sampling parameters of the API itself, and those that only some servers take.
 _COMMON = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop")
+_OWN = frozenset(["top_k", "min_p", "repeat_penalty", "ignore_eos"])
 _EXTRA: dict[str, dict[str, str]] = {
     "vllm": {
         "top_k": "top_k",
@@ -70,10 +71,9 @@ def request_path(request: RoutedRequest) -> str:
 
 def request_body(
     request: RoutedRequest, *, model: str, type: str, stream_usage: bool, partial: str = ""
-) -> tuple[bytes, list[str]]:
-    """The JSON body, and a warning for every parameter that this type of platform does not take.
-
-    With `partial` the answer goes on from there: as the last turn of a chat, as the prompt's end of a text.
+) -> bytes:
+    """The JSON body. With `partial` the answer goes on from there: as the last turn of a chat, as the
+    prompt's end of a text.
     """
     body: dict[str, Any] = {"model": model, "stream": True}
     if stream_usage:
@@ -94,13 +94,19 @@ def request_body(
         body["n"] = request.choices
     if isinstance(request.constraint, JsonConstraint):
         body["response_format"] = _response_format(request.constraint)
-    sampling, warnings = _sampling(request, type)
-    return msgspec.json.encode(body | sampling), warnings
+    return msgspec.json.encode(body | _sampling(request, type))
 
 
-def _sampling(request: RoutedRequest, type: str) -> tuple[dict[str, Any], list[str]]:
+def left_out(request: RoutedRequest, type: str) -> tuple[str, ...]:
+    """A warning for every parameter that the client gave and that this type of platform does not take."""
+    unknown = sorted((request.given & _OWN) - _EXTRA.get(type, {}).keys())
+    return tuple(f"{n} is not sent on: a platform of type {type} does not take it" for n in unknown)
+
+
+def _sampling(request: RoutedRequest, type: str) -> dict[str, Any]:
     """The parameters that the client itself gave; others are left to the upstream."""
-    params, body, warnings = request.sampling, {}, []
+    params = request.sampling
+    body: dict[str, Any] = {}
     if params.max_tokens is not None:
         is_newest = type == "openai" and isinstance(request.prompt, ChatPrompt)
         body["max_completion_tokens" if is_newest else "max_tokens"] = params.max_tokens
@@ -110,15 +116,13 @@ def _sampling(request: RoutedRequest, type: str) -> tuple[dict[str, Any], list[s
             body[name] = getattr(params, name)
         elif name in extra:
             body[extra[name]] = getattr(params, name)
-        elif name in ("top_k", "min_p", "repeat_penalty", "ignore_eos"):
-            warnings.append(f"{name} is not sent on: a platform of type {type} does not take it")
     if params.top_logprobs is not None:
         if isinstance(request.prompt, ChatPrompt):
             body["logprobs"] = True
             body["top_logprobs"] = params.top_logprobs
         else:
             body["logprobs"] = params.top_logprobs
-    return body, warnings
+    return body
 
 
 def _turn(message: Message) -> dict[str, Any]:

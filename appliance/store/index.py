@@ -100,6 +100,17 @@ class Index:
         found = tail.search(vector, limit)
         return found if graph is None else _merged(graph.search(vector, limit), found, limit)
 
+    def vectors(self, ids: Ids) -> dict[int, Floats]:
+        """The vectors of those ids that are there."""
+        with self._lock:
+            graph, tail = self._graph, self._tail
+        newest = tail.among(ids)
+        found = dict(zip(newest.ids.tolist(), newest.vectors, strict=True))
+        if graph is not None:
+            held, vectors = graph.vectors(np.setdiff1d(ids, newest.ids))
+            found.update(zip(held.tolist(), vectors, strict=True))
+        return found
+
     def _search_among(
         self, graph: Graph | None, tail: Exact, vector: Floats, limit: int, allowed: Ids
     ) -> tuple[Ids, Floats]:

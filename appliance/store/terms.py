@@ -7,6 +7,7 @@ that is everywhere costs the most and tells the least.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
@@ -27,6 +28,13 @@ class Ranked(NamedTuple):
 
     chunk: int
     score: float
+
+
+class Found(NamedTuple):
+    """The ranked chunks, and the weight of all telling words of the query: the sum of their idf."""
+
+    ranked: list[Ranked]
+    weight: float
 
 
 def create(connection: Connection, edition: int) -> None:
@@ -86,12 +94,16 @@ def search(
     query: str,
     limit: int,
     counts: WordCounts,
+    total: int,
     documents: Sequence[int] | None = None,
-) -> list[Ranked]:
-    """The best chunks by BM25, best first; only of `documents` if given."""
-    words = _affordable(connection, edition, query_words(query, QUERY_WORDS), counts)
+) -> Found:
+    """The best chunks by BM25, best first; only of `documents` if given. `total`: chunks in the edition."""
+    stems = _stems(connection, query_words(query, QUERY_WORDS))
+    known = {word: counts.of(connection, edition, stem) for word, stem in stems.items()}
+    weight = sum(math.log((total - min(n, total) + 0.5) / (n + 0.5) + 1) for n in known.values())
+    words = _affordable(known)
     if not words:
-        return []
+        return Found([], weight)
     expression = " OR ".join(f'"{word}"' for word in words)
     condition, more = "", cast("tuple[str | int, ...]", ())
     if documents is not None:
@@ -101,20 +113,18 @@ def search(
         )
         more = (msgspec.json.encode(documents).decode(), edition)
     rows = connection.execute(
-        f"SELECT rowid, -bm25(terms_{edition:d}, {HEADING_WEIGHT}, 1.0) AS score FROM terms_{edition:d}"  # noqa: S608
+        f"SELECT rowid, -bm25(terms_{edition:d}, {HEADING_WEIGHT}, 1.0) AS score FROM terms_{edition:d}"
         f" WHERE terms_{edition:d} MATCH ?{condition} ORDER BY score DESC LIMIT ?",
         (expression, *more, limit),
     )
-    return [Ranked(int(row[0]), float(row[1])) for row in rows]
+    return Found([Ranked(int(row[0]), float(row[1])) for row in rows], weight)
 
 
-def _affordable(connection: Connection, edition: int, words: list[str], counts: WordCounts) -> list[str]:
+def _affordable(counts: dict[str, int]) -> list[str]:
     """The words worth their cost, rarest first; always at least one that stands anywhere."""
-    stems = _stems(connection, words)
-    costs = sorted((counts.of(connection, edition, stem), word) for word, stem in stems.items())
     chosen: list[str] = []
     spent = 0
-    for cost, word in costs:
+    for word, cost in sorted(counts.items(), key=lambda entry: entry[1]):
         if cost == 0:
             continue
         spent += cost

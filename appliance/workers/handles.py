@@ -9,6 +9,7 @@ from typing import TypeVar
 from appliance.errors import InternalError
 from appliance.records import (
     Command,
+    Constraint,
     Delta,
     Detokenize,
     Embed,
@@ -59,7 +60,13 @@ class GeneratorHandle:
         self._patience = patience
 
     async def generate(
-        self, prompt: Prompt, sampling: SamplingParams, *, choices: int = 1, deadline: float | None = None
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        *,
+        choices: int = 1,
+        constraint: Constraint | None = None,
+        deadline: float | None = None,
     ) -> AsyncGenerator[Started | list[Delta] | Ended]:
         """Started once, then deltas as they come (several at once when the reader is slow), then Ended.
 
@@ -68,7 +75,14 @@ class GeneratorHandle:
         await self.supervisor.wait_ready(self._patience)
 
         def command(id: int) -> Generate:
-            return Generate(id=id, prompt=prompt, sampling=sampling, choices=choices, deadline=deadline)
+            return Generate(
+                id=id,
+                prompt=prompt,
+                sampling=sampling,
+                choices=choices,
+                constraint=constraint,
+                deadline=deadline,
+            )
 
         with _opened(self.supervisor, command) as stream:
             has_started = False

@@ -129,23 +129,20 @@ class Supervisor:
         """Let running requests finish for up to `patience` seconds, then end the process."""
         self._stopping = True
         self._tell_change()
-        worker = self._worker
-        if worker is not None and worker.process.returncode is None:
-            self._send(Stop())
-            try:
-                await asyncio.wait_for(worker.process.wait(), patience)
-            except TimeoutError:
-                worker.process.kill()
+        if self.state is State.STARTING and not self._pending:
+            self._kill()
+        self._send(Stop())
         if self._life is not None:
-            if worker is None:
-                self._life.cancel()
-            await asyncio.gather(self._life, return_exceptions=True)
+            _, alive = await asyncio.wait({self._life}, timeout=patience)
+            if alive:
+                self._kill()
+                await asyncio.wait(alive)
         self._set_state(State.STOPPED)
         self._fail_all(errors.Draining("the server is stopping"))
 
     async def _live(self) -> None:
         backoff = FIRST_BACKOFF
-        while True:
+        while not self._stopping:
             born = time.monotonic()
             self._set_state(State.STARTING)
             try:
@@ -155,28 +152,40 @@ class Supervisor:
             except errors.InternalError as error:
                 log.error("the %s worker is not understood: %s", self.role, error.message)
             self._after_death()
-            if self._stopping:
-                return
             if time.monotonic() - born > HEALTHY_AFTER:
                 backoff = FIRST_BACKOFF
-            self.restarts += 1
-            log.warning("the %s worker has ended; starting it again in %.1f s", self.role, backoff)
-            await asyncio.sleep(backoff)
+            if not self._stopping:
+                self.restarts += 1
+                log.warning("the %s worker has ended; starting it again in %.1f s", self.role, backoff)
+            await self._pause(backoff)
             backoff = min(backoff * 2, LAST_BACKOFF)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless told to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._stopping:
+                    await self._changed.wait()
 
     async def _serve_once(self) -> None:
         environment = os.environ | QUIET_LIBRARIES
         self._worker = worker = await launch(self.program, self.role, environment)
         self.pid = worker.process.pid
         worker.writer.write(encode(self.order))
+        if self._stopping:
+            self._kill()  # told to stop while it was being born
         try:
             while (event := await read_event(worker.reader)) is not None:
                 self._receive(event)
         finally:
-            if worker.process.returncode is None and not self._stopping:
-                worker.process.kill()  # it closed its channel: whatever it still does helps nobody
+            if not self._stopping:
+                self._kill()  # it closed its channel: whatever it still does helps nobody
             await worker.process.wait()
             worker.writer.close()
+
+    def _kill(self) -> None:
+        if self._worker is not None and self._worker.process.returncode is None:
+            self._worker.process.kill()
 
     def _after_death(self) -> None:
         self._worker, self.pid, self.facts = None, None, ()

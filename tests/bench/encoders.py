@@ -4,11 +4,11 @@ Run from the repository's root:
 
     python -m tests.bench.encoders [--model minilm|e5|reranker] [--rounds 5] [--batch-tokens 512]
 
-The bare loop tokenises, sorts by length, fills batches to the same token budget, runs the graph and pools: once
-with the library's default options and once, "tuned", with ours. The process gets the texts through frames on a
-socketpair, once as one request and once as many requests at the same time. Rounds are interleaved (bare, tuned,
-one, many, bare, …), figures are medians. For MiniLM the Spearman correlation on STS-B is added. The last line is
-JSON.
+The bare loop tokenises, sorts by length, fills batches to the same token budget, runs the graph and pools:
+once with the library's default options and once, "tuned", with ours. The process gets the texts through
+frames on a socketpair, once as one request and once as many requests at the same time. Rounds are interleaved
+(bare, tuned, one, many, bare, …), figures are medians. For MiniLM the Spearman correlation on STS-B is added.
+The last line is JSON.
 
 The texts are XQuAD's English paragraphs and questions, from `../shared/data` or `--data`.
 """
@@ -43,6 +43,7 @@ from tests.encoders.conftest import E5, MINILM, RERANKER, EncoderProcess, find
 MODELS = {model.name: model for model in (MINILM, E5, RERANKER)}
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 CLIENT_TEXTS = 4  # texts in each of the many requests
+PAUSE = 0.3  # seconds; the library's default threads spin on for a while and would slow the next contender
 QUERY = "Which university did he attend?"
 
 
@@ -186,6 +187,7 @@ def measure(model: EncoderModel, texts: Sequence[str], arguments: argparse.Names
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for round in range(arguments.rounds):
             for name, work in contenders.items():
+                time.sleep(PAUSE)
                 times[name].append(seconds(work))
             print(
                 f"{model.name} round {round + 1}:",

@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path) -> None:
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest(file: Path) -> None:
-    with pytest.raises(ConfigError, match="HEARTH_PROT.*did you mean 'HEARTH_PORT'"):
+    with pytest.raises(ConfigError, match=r"HEARTH_PROT.*did you mean 'HEARTH_PORT'"):
         load(file, {"HEARTH_PROT": "1"})
 
 
@@ -139,7 +139,7 @@ def test_variables_of_ours_that_are_no_settings_pass(file: Path) -> None:
 
 
 def test_an_unknown_flag_is_refused(file: Path) -> None:
-    with pytest.raises(ConfigError, match="command line.*'generator.slot'.*did you mean 'generator.slots'"):
+    with pytest.raises(ConfigError, match=r"command line.*'generator.slot'.*did you mean 'generator.slots'"):
         load(file, {}, {"generator.slot": "1"})
 
 

@@ -26,6 +26,12 @@ def sometimes_ends(history: Any) -> int:
     return EOS if token == 122 and len(history) % 2 else token
 
 
+def repetitive(history: Any) -> int:
+    """Depends on all of the history, but mostly says what it said before: drafts are often right."""
+    token = sometimes_ends(history)
+    return 97 + len(history) % 5 if token < 118 else token
+
+
 def machine(rig: Any) -> type[RuleBasedStateMachine]:
     class Operations(RuleBasedStateMachine):
         """Requests come, leave and are computed in any order, in tight and in roomy caches."""
@@ -36,8 +42,9 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
             spare=st.integers(0, 4),
             batch=st.sampled_from([5, 16, 64]),
             queue=st.sampled_from([0, 3, 1000]),
+            drafts=st.booleans(),
         )
-        def begin(self, slots: int, cells: int, spare: int, batch: int, queue: int) -> None:
+        def begin(self, slots: int, cells: int, spare: int, batch: int, queue: int, drafts: bool) -> None:
             self.rig = rig(
                 slots=slots,
                 cells=cells,
@@ -45,7 +52,8 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
                 batch_tokens=batch,
                 busy_prefill_tokens=max(1, batch // 4),
                 queue_requests=queue,
-                answer=sometimes_ends,
+                drafts=drafts,
+                answer=repetitive if drafts else sometimes_ends,
             )
             self.asked: dict[int, tuple[bytes, int, int]] = {}
             self.cancelled: set[int] = set()
@@ -239,6 +247,16 @@ def test_decoding_streams_are_in_every_step_while_a_long_prompt_arrives(rig: Any
         assert [len(r.deltas(id)) for id in (1, 2, 3)] == [n + 1 for n in before]
     r.run()
     assert r.text(4) == r.alone("p" * 400, 4)
+
+
+def test_drafts_save_steps_and_change_nothing(rig: Any) -> None:
+    r = rig(slots=2, cells=1024, batch_tokens=64, drafts=True, answer=repetitive)
+    for id in (1, 2):
+        r.ask(id, f"abcdeabcdeabcde {id}", 60)
+    r.run()
+    for id in (1, 2):
+        assert r.text(id) == r.alone(f"abcdeabcdeabcde {id}", 60)
+    assert r.backend.steps < 50, "60 tokens each in fewer steps"
 
 
 def test_the_queue_is_bounded_even_when_all_arrive_at_once(rig: Any) -> None:

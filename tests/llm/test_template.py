@@ -74,7 +74,7 @@ def test_models_add_their_own_system_prompt() -> None:
         ("{{ 'a</think>b'.split('</think>')[-1].lstrip('b') ~ 1 ~ none }}", "1None"),
         ("{% macro m(x) %}[{{ x }}{{ caller() }}]{% endmacro %}{% call m(1) %}y{% endcall %}", "[1y]"),
         ("{% set x %}a{{ 1 + 1 }}{% endset %}{{ x }}", "a2"),
-        ("{{ 'x' if tools is defined else 'y' }}{{ missing }}{{ missing | default('z') }}", "yz"),
+        ("{{ 'x' if tools is not none else 'y' }}{{ missing }}{{ missing | default('z') }}", "yz"),
         ("{{ messages[::-1][0]['content'][0:1] }}{{ [1, 2] + [3] }}{{ 'ab' * 2 }}", "h[1, 2, 3]abab"),
         ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}{{ {'a': 1}.get('b', 2) }}", "a12"),
         ("{% for x in [1, 2, 3] if x != 2 %}{{ x }}{{ ',' if not loop.last }}{% endfor %}", "1,3"),

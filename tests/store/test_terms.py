@@ -11,7 +11,11 @@ def search(shelf: Shelf, query: str, documents: list[int] | None = None) -> list
     """The numbers of the chunks found, best first, in the order they were put in."""
     first = int(shelf.truth().added[0])
     found = shelf.database.read(
-        lambda connection: terms.search(connection, shelf.edition, query, 10, terms.WordCounts(), documents)
+        lambda connection: (
+            terms.search(
+                connection, shelf.edition, query, 10, terms.WordCounts(), len(shelf.truth().added), documents
+            ).ranked
+        )
     )
     assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
     return [hit.chunk - first for hit in found]

@@ -36,6 +36,11 @@ class Dialect:
         self.warning: str | None = None  # said of every request that has tools
 
     @property
+    def reads_reasoning(self) -> bool:
+        """Whether the template has a place for the reasoning of earlier answers."""
+        return "reasoning_content" in self._template
+
+    @property
     def visible_specials(self) -> frozenset[str]:
         """Control tokens whose texts `parser` must see; all others are not part of an answer."""
         return frozenset([*self.markers, *self.quiet_tokens, *(self.thinking or ())])
@@ -60,7 +65,7 @@ class Dialect:
             turn["tool_call_id"] = self.known_id(message.tool_call_id)
         if message.tool_calls:
             turn["tool_calls"] = [self.call_entry(call) for call in message.tool_calls]
-        if message.reasoning and "reasoning_content" in self._template:
+        if message.reasoning and self.reads_reasoning:
             turn["reasoning_content"] = message.reasoning
         return turn
 
@@ -73,6 +78,16 @@ class Dialect:
     def known_id(self, id: str) -> str:
         """`id` as the template takes ids."""
         return id
+
+    def without_reasoning(self, rendered: str) -> str:
+        """The prompt with its answer's reasoning over before it began."""
+        if self.thinking is None or not is_open(rendered, self.thinking):
+            return rendered
+        return f"{rendered.rstrip()}\n\n{self.thinking.closer}\n\n"
+
+    def opened(self, rendered: str) -> str:
+        """The prompt as it stands before the text of an answer without reasoning and calls."""
+        return self.without_reasoning(rendered)
 
     # Out of the answer
 
@@ -101,11 +116,9 @@ class Dialect:
 
     # A forced choice
 
-    def constraint(self, prompt: ChatPrompt, token_id: TokenId) -> GrammarConstraint | None:
-        """What an answer must look like that has to be calls; None where the choice is the model's."""
+    def constraint(self, prompt: ChatPrompt, token_id: TokenId) -> GrammarConstraint:
+        """What an answer must look like that has to be calls."""
         choice = prompt.tool_choice
-        if choice.mode != "required" or not prompt.tools:
-            return None
         tools = [tool for tool in prompt.tools if choice.names is None or tool.name in choice.names]
         return self.call_grammar(CallGrammar(tools, token_id), parallel=choice.parallel)
 

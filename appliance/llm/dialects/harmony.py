@@ -33,12 +33,19 @@ class Harmony(Dialect):
         super().__init__(template)
         self.thinking = None  # a channel of its own, not a pair of marks
 
+    @property
+    def reads_reasoning(self) -> bool:
+        return True
+
     def turn(self, message: Message, names: dict[str, str]) -> Turn:
         turn = super().turn(message, names)
         turn.pop("reasoning_content", None)
         if message.reasoning and message.tool_calls and not message.content:
             turn["thinking"] = message.reasoning  # the template takes it nowhere else
         return turn
+
+    def opened(self, rendered: str) -> str:
+        return f"{rendered}{CHANNEL}final{MESSAGE}"
 
     def read_answer(self, answer: Answer) -> Reading[None]:
         tape = answer.tape

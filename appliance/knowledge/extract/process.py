@@ -1,0 +1,249 @@
+"""The extractor process: every document is read in a child of its own, which can harm nothing but itself.
+
+The process itself never looks into a document. It holds what all children need, libraries and tokenizer, so
+that a child starts in milliseconds by forking. A child has limits on memory, processor time, wall time and
+output; whatever it does, crash included, becomes that document's refusal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import resource
+import select
+import signal
+import socket
+import warnings
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import BinaryIO, NoReturn
+
+from appliance.encoders.tokenizer import Tokenizer
+from appliance.errors import HearthError
+from appliance.knowledge.chunk import Piece, chunk, embedded_text
+from appliance.knowledge.extract import reader
+from appliance.knowledge.extract.errors import Unreadable
+from appliance.knowledge.extract.messages import (
+    Job,
+    Limits,
+    Measure,
+    Pieces,
+    Refusal,
+    Reply,
+    encode,
+    job_decoder,
+)
+from appliance.knowledge.text import DocumentText, pack_spans, unpack_spans
+from appliance.workers.frames import HEADER
+from appliance.workers.process import PR_SET_PDEATHSIG
+
+PR_SET_NO_NEW_PRIVS = 38
+OPEN_FILES = 64
+OUTPUT_BYTES_PER_CHAR = 8
+LEAST_OUTPUT_BYTES = 64 * 1024 * 1024
+TOKEN_BATCH_CHARS = 1_000_000
+KEPT_TOKENIZERS = 2
+LIBRARIES = {
+    ".pdf": "pdf",
+    ".docx": "docx",
+    ".pptx": "pptx",
+    ".xlsx": "tables",
+    ".csv": "tables",
+    ".epub": "epub",
+    ".html": "html",
+    ".htm": "html",
+    ".eml": "mail",
+}
+
+
+def run(connection: socket.socket) -> int:
+    """Answer jobs until the gateway hangs up. Returns the exit status."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not survive a fork
+    tokenizers: dict[Measure, Tokenizer] = {}
+    with connection, connection.makefile("rb") as stream:
+        while (payload := _read(stream)) is not None:
+            job = job_decoder.decode(payload)
+            try:
+                tokenizer = _tokenizer(job.measure, tokenizers)
+            except HearthError as error:
+                reply = encode(Refusal("server_error", error.message))
+            else:
+                _load_library(job.name)
+                reply = _in_child(job, tokenizer)
+            try:
+                connection.sendall(HEADER.pack(len(reply)) + reply)
+            except BrokenPipeError:
+                return 0
+    return 0
+
+
+def answer(job: Job, tokenizer: Tokenizer) -> Reply:
+    """What a child does: read, then chunk."""
+    try:
+        if job.path:
+            document = reader.read(Path(job.path), job.name, job.limits.text_chars)
+        else:
+            document = DocumentText(job.text, unpack_spans(job.spans))
+        pieces = _chunks(document, tokenizer, job)
+    except Unreadable as error:
+        return Refusal(error.code, error.message)
+    except (MemoryError, RecursionError):
+        return _too_large(job.limits)
+    except OSError as error:
+        return Refusal("server_error", f"it could not be read: {error.strerror}")
+    return Pieces(
+        document.text,
+        pack_spans(document.spans),
+        tuple((piece.begins, piece.ends, piece.page, piece.heading) for piece in pieces),
+    )
+
+
+def _chunks(document: DocumentText, tokenizer: Tokenizer, job: Job) -> list[Piece]:
+    """The chunks, each of which the embedder is known to take."""
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return count_tokens(tokenizer, texts)
+
+    measure = job.measure
+    around = tokenizer.single.size + count([measure.prefix])[0]
+    room = measure.max_tokens - around
+    while True:
+        limit = max(1, min(job.chunk_tokens, room))
+        pieces = chunk(document, count, limit, min(job.overlap_tokens, limit // 2), room)
+        sizes = count(
+            [
+                measure.prefix + embedded_text(piece.heading, document.text[piece.begins : piece.ends])
+                for piece in pieces
+            ]
+        )
+        if max(sizes, default=0) + tokenizer.single.size <= measure.max_tokens:
+            return pieces
+        # Joined, the parts have made more tokens than apart: rare, and less room cures it.
+        room -= room // 8 + 1
+        if room < 1:
+            raise Unreadable("it cannot be cut into pieces that the embedder takes")
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Each text's tokens, a bounded number of characters at a time."""
+    sizes: list[int] = []
+    batch: list[str] = []
+    chars = 0
+    for text in texts:
+        batch.append(text)
+        chars += len(text)
+        if chars > TOKEN_BATCH_CHARS:
+            sizes += map(len, tokenizer.encode(batch))
+            batch, chars = [], 0
+    return sizes + [len(ids) for ids in tokenizer.encode(batch)]
+
+
+def _in_child(job: Job, tokenizer: Tokenizer) -> bytes:
+    output = os.memfd_create("reply", os.MFD_CLOEXEC)
+    try:
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _child(job, tokenizer, output, parent)
+        status = _wait(child, job.limits.seconds)
+        if status == 0:
+            os.lseek(output, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(output), "rb") as file:
+                return file.read()
+        return encode(_autopsy(status, job.limits))
+    finally:
+        os.close(output)
+
+
+def _child(job: Job, tokenizer: Tokenizer, output: int, parent: int) -> NoReturn:
+    """Never returns: whatever happens, the process ends here."""
+    status = 1
+    try:
+        _confine(job.limits, parent)
+        reply = encode(answer(job, tokenizer))
+        view = memoryview(reply)
+        while view:
+            view = view[os.write(output, view) :]
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _confine(limits: Limits, parent: int) -> None:
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    with Path("/proc/self/statm").open() as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    memory = mapped + limits.memory_bytes
+    written = max(LEAST_OUTPUT_BYTES, OUTPUT_BYTES_PER_CHAR * limits.text_chars)
+    seconds = int(limits.seconds) + 1
+    for limit, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, written),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    warnings.simplefilter("ignore")
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+
+
+def _wait(child: int, seconds: float) -> int | None:
+    """The child's exit status as `waitstatus_to_exitcode` gives it; None when its time ran out."""
+    descriptor = os.pidfd_open(child)
+    try:
+        is_over = select.select([descriptor], [], [], seconds)[0]
+    finally:
+        os.close(descriptor)
+    if not is_over:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if is_over else None
+
+
+def _autopsy(status: int | None, limits: Limits) -> Refusal:
+    if status is None or status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return Refusal("invalid_file", f"reading it took longer than {limits.seconds:g} seconds")
+    if status == -signal.SIGXFSZ:
+        return Refusal("invalid_file", "it gives more text than is taken from one document; split it")
+    if status < 0:
+        name = signal.Signals(-status).name
+        return Refusal("invalid_file", f"it is damaged, or made to harm: its reader crashed ({name})")
+    return _too_large(limits)
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return Refusal(
+        "invalid_file", f"reading it takes more than {limits.memory_bytes // 1024**2:,} MiB of memory"
+    )
+
+
+def _load_library(name: str) -> None:
+    """Import what the child will need, so that the next child has it already."""
+    module = LIBRARIES.get(PurePath(name).suffix.lower())
+    if module is not None:
+        importlib.import_module(f"appliance.knowledge.extract.{module}")
+
+
+def _tokenizer(measure: Measure, known: dict[Measure, Tokenizer]) -> Tokenizer:
+    if measure not in known:
+        if len(known) >= KEPT_TOKENIZERS:
+            known.clear()
+        known[measure] = Tokenizer(measure.tokenizer, offset=measure.offset, size=measure.bytes)
+    return known[measure]
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (length,) = HEADER.unpack(header)
+    payload = stream.read(length)
+    return payload if len(payload) == length else None

@@ -1,0 +1,124 @@
+"""Which reader a file needs, told by its content first and by its name second.
+
+Runs in the extractor process only: it imports a library when a file needs it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from appliance.knowledge.extract.errors import TooMuchText, Unreadable
+from appliance.knowledge.text import Block, DocumentText, joined
+
+CODE_SUFFIXES = frozenset(
+    ".ada .asm .awk .bash .bat .c .cc .clj .cmake .cpp .cs .css .cxx .dart .el .erl .ex .f90 .fs .go"
+    " .gradle .groovy .h .hh .hpp .hs .ini .java .jl .js .json .jsonl .jsx .kt .kts .lisp .lua .m .mjs"
+    " .ml .mm .nix .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .s .scala .scm .sh .sql .swift .tcl"
+    " .tf .toml .ts .tsx .v .vb .vhd .vim .xml .yaml .yml .zig".split()
+)
+MARKDOWN_SUFFIXES = frozenset({".md", ".markdown", ".mdx"})
+HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+CSV_SUFFIXES = frozenset({".csv", ".tsv"})
+OTHER_SIGNATURES = {
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"\xd0\xcf\x11\xe0": "an old Microsoft Office file; save it in the current format",
+    b"\x1f\x8b": "a compressed file; unpack it first",
+    b"BZh": "a compressed file; unpack it first",
+    b"\xfd7zXZ": "a compressed file; unpack it first",
+    b"7z\xbc\xaf": "a compressed file; unpack it first",
+    b"\x7fELF": "a program",
+    b"MZ\x90": "a program",
+}
+ZIP = b"PK\x03\x04"
+
+
+def read(path: Path, name: str, most_chars: int) -> DocumentText:
+    """The document's text. Raises Unreadable with the reason, TooMuchText over `most_chars`."""
+    document = joined(_within(_blocks(path, PurePath(name).suffix.lower()), most_chars))
+    if not document.text:
+        raise Unreadable("it holds no text")
+    return document
+
+
+def _within(blocks: Iterator[Block], most_chars: int) -> Iterator[Block]:
+    total = 0
+    for block in blocks:
+        total += len(block.text) + 2
+        if total > most_chars:
+            raise TooMuchText(most_chars)
+        yield block
+
+
+def _blocks(path: Path, suffix: str) -> Iterator[Block]:
+    with path.open("rb") as file:
+        start = file.read(1024)
+    if b"%PDF-" in start:
+        from appliance.knowledge.extract.pdf import read_pdf
+
+        return read_pdf(path)
+    if start.startswith(ZIP):
+        return _zipped(path)
+    for signature, what in OTHER_SIGNATURES.items():
+        if start.startswith(signature):
+            raise Unreadable(f"it is {what}", "unsupported_file")
+    if suffix in (".pdf", ".docx", ".pptx", ".xlsx", ".epub"):
+        raise Unreadable(f"it is named {suffix} but is no such file")
+    return _text(path.read_bytes(), start, suffix)
+
+
+def _zipped(path: Path) -> Iterator[Block]:
+    from appliance.knowledge.extract import docx, epub, pptx, tables
+    from appliance.knowledge.extract.archive import checked
+
+    names = checked(path)
+    for part, reader in (
+        ("word/document.xml", docx.read_docx),
+        ("ppt/presentation.xml", pptx.read_pptx),
+        ("xl/workbook.xml", tables.read_xlsx),
+        ("META-INF/container.xml", epub.read_epub),
+    ):
+        if part in names:
+            return _sound(reader(path))
+    raise Unreadable("it is a zip file; unpack it first", "unsupported_file")
+
+
+def _sound(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The blocks, with what the libraries raise for a broken file told in our words."""
+    try:
+        yield from blocks
+    except Unreadable:
+        raise
+    except (MemoryError, RecursionError):
+        raise
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+        OSError,
+    ) as error:
+        raise Unreadable(f"it is damaged: {type(error).__name__}: {error}") from error
+    except Exception as error:  # lxml and the Office libraries have their own trees
+        raise Unreadable(f"it is damaged: {type(error).__name__}: {error}") from error
+
+
+def _text(content: bytes, start: bytes, suffix: str) -> Iterator[Block]:
+    from appliance.knowledge.extract import html, mail, markdown, plain, tables
+
+    if suffix in HTML_SUFFIXES or start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return html.read_html(content)
+    if suffix in MARKDOWN_SUFFIXES:
+        return markdown.read_markdown(content)
+    if suffix in CSV_SUFFIXES:
+        return tables.read_csv(content)
+    if suffix == ".eml":
+        return mail.read_mail(content)
+    if suffix in CODE_SUFFIXES:
+        return plain.read_code(content)
+    return plain.read_text(content)
