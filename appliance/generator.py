@@ -7,6 +7,7 @@ starts it anew.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import socket
@@ -75,15 +76,25 @@ class Preparation:
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            command, arrived = item
-            try:
-                self._prepare(command, arrived)
-            except errors.HearthError as error:
-                self._forget(command.id)
-                self._channel.send(Failed(id=command.id, error=errors.pack(error)))
-            except BrokenPipeError:
-                return
+        with contextlib.suppress(BrokenPipeError):
+            while (item := self._inbox.get()) is not None:
+                command, arrived = item
+                if (error := self._attempt(command, arrived)) is not None:
+                    self._forget(command.id)
+                    self._channel.send(Failed(id=command.id, error=errors.pack(error)))
+
+    def _attempt(self, command: Preparable, arrived: float) -> errors.HearthError | None:
+        """Why the request cannot be prepared, if it cannot. A bug that one meets must not end all others."""
+        try:
+            self._prepare(command, arrived)
+        except errors.HearthError as error:
+            return error
+        except BrokenPipeError:
+            raise
+        except Exception:
+            log.exception("the request %d cannot be prepared", command.id)
+            return errors.InternalError("the request met a bug of the server, whose log has the details")
+        return None
 
     def _prepare(self, command: Preparable, arrived: float) -> None:
         if self._cancelled.get(command.id):
@@ -178,7 +189,7 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
         queue_requests=order.queue_requests,
         queue_tokens=order.queue_tokens,
     )
-    return Engine(backend, Scheduler(limits), channel.send)
+    return Engine(backend, Scheduler(limits), channel.send, drafts=order.draft)
 
 
 def read_commands(channel: WorkerChannel, preparation: Preparation, engine: Engine) -> None:

@@ -18,23 +18,26 @@ from models.library import ModelSource
 from models.region import Extent
 from models.store import Installed
 
-F16_BYTES = 2
+CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}  # per value; q8_0 keeps a scale for each 32
 MAX_DEFAULT_CELLS = 16_384
 MIN_CELLS = 512
 CACHE_SHARE_OF_MEMORY = 4  # a default cache takes at most 1/4 of the memory that is free
 COMPUTE_BYTES = 256 * 1024 * 1024  # logits, activations and the process itself, roughly
 
 
-def cell_bytes(facts: GgufFacts) -> int:
-    """Bytes of one token's keys and values in all layers, as f16."""
-    return facts.block_count * facts.head_count_kv * (facts.key_length + facts.value_length) * F16_BYTES
+def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
+    """Bytes of one token's keys and values in all layers."""
+    values = facts.block_count * facts.head_count_kv * (facts.key_length + facts.value_length)
+    return int(values * CACHE_BYTES[cache_type])
 
 
 def choose_cells(facts: GgufFacts, settings: Settings, available: int) -> int:
     """Tokens of KV cache: as set, else what the model can use within a share of `available` bytes."""
     if settings.generator.cells:
         return settings.generator.cells
-    affordable = available // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts))
+    affordable = (
+        available // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts, settings.generator.cache_type))
+    )
     wanted = min(settings.generator.context_length or facts.context_length, MAX_DEFAULT_CELLS)
     return max(MIN_CELLS, min(wanted, affordable) // 256 * 256)
 
@@ -48,12 +51,13 @@ def generator_order(installed: Installed, source: ModelSource, settings: Setting
         raise SetupError(f"the model {installed.name} cannot be used: {error}") from error
     available = psutil.virtual_memory().available
     cells = choose_cells(facts, settings, available)
-    needed = facts.tensor_bytes + cells * cell_bytes(facts) + COMPUTE_BYTES
+    cache = cells * cell_bytes(facts, settings.generator.cache_type)
+    needed = facts.tensor_bytes + cache + COMPUTE_BYTES
     if needed > available:
         raise SetupError(
             f"the model {installed.name} needs about {_mebibytes(needed)} of memory (weights "
             f"{_mebibytes(facts.tensor_bytes)}, cache for {cells} tokens "
-            f"{_mebibytes(cells * cell_bytes(facts))}), but only {_mebibytes(available)} is free; "
+            f"{_mebibytes(cache)}), but only {_mebibytes(available)} is free; "
             "lower generator.cells or serve a smaller model"
         )
     generator = settings.generator
@@ -70,6 +74,10 @@ def generator_order(installed: Installed, source: ModelSource, settings: Setting
         queue_requests=generator.queue_requests,
         queue_tokens=generator.queue_tokens,
         seconds_per_template=generator.template_seconds,
+        cache_type=generator.cache_type,
+        flash_attention=generator.flash_attention,
+        repack=generator.weights == "repack",
+        draft=generator.draft,
     )
 
 

@@ -30,6 +30,11 @@ def models(at: Path) -> Path:
     return at / "models"
 
 
+def knowledge(at: Path) -> Path:
+    """Knowledge bases and uploaded files within the home `at`."""
+    return at / "knowledge"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

@@ -371,6 +371,10 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     queue_tokens: int = 262_144
     chat_template: str | None = None  # overrides the file's own
     seconds_per_template: float = 1.0
+    cache_type: Literal["f16", "q8_0"] = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    repack: bool = True  # copy weights into a faster order instead of mapping the file
+    draft: bool = True
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ from typing import Literal
 from appliance import paths
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
+from appliance.knowledge.embedding import ServedEmbedder, fingerprint
+from appliance.knowledge.service import Knowledge
 from appliance.orders import encoder_order, generator_order
 from appliance.records import EncoderModel, Order, WorkerStats
 from appliance.telemetry.metrics import Metrics
@@ -64,10 +66,27 @@ class Runtime:
             order = encoder_order(encoders, source, settings)
             self._encoder_models = {model.name: model for model in order.models}
             self._encoder = EncoderHandle(self._supervise("encoder", order), patience)
+        self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
 
     @staticmethod
     def _supervise(role: str, order: Order) -> Supervisor:
         return Supervisor(role=role, order=order, program=paths.self_command())
+
+    def _open_knowledge(self) -> Knowledge:
+        rerankers = [model for model in self._encoder_models.values() if model.role == "rerank"]
+        return Knowledge(
+            paths.knowledge(paths.home()),
+            paths.cache(),
+            paths.self_command(),
+            self._encoder,
+            [
+                ServedEmbedder(model, fingerprint(self._installed[name].manifest))
+                for name, model in self._encoder_models.items()
+                if model.role == "embed"
+            ],
+            rerankers[0] if rerankers else None,
+            self.settings.knowledge,
+        )
 
     # Life
 
@@ -75,11 +94,15 @@ class Runtime:
         """Start every worker; returns at once, `is_ready` tells when they are."""
         for supervisor in self.supervisors().values():
             supervisor.start()
+        if self._knowledge is not None:
+            self._knowledge.start()
 
     async def stop(self) -> None:
         """Finish what runs, within the drain limit, then end every worker."""
         self.draining = True
         patience = self.settings.limits.drain
+        if self._knowledge is not None:
+            await self._knowledge.stop()
         await asyncio.gather(*(supervisor.stop(patience) for supervisor in self.supervisors().values()))
 
     def supervisors(self) -> dict[str, Supervisor]:
@@ -113,6 +136,12 @@ class Runtime:
         if self._encoder is None:
             raise Unavailable("no embedding or rerank model is served")
         return self._encoder
+
+    @property
+    def knowledge(self) -> Knowledge:
+        if self._knowledge is None:
+            raise Unavailable("knowledge bases are switched off here (knowledge.enabled)")
+        return self._knowledge
 
     def served(self, name: str) -> ServedModel:
         """Raises ModelNotFound."""

@@ -17,6 +17,7 @@ from appliance.api.tool_schemas import (
     FunctionCall,
     Functions,
     ToolCalls,
+    ToolName,
     Tools,
 )
 
@@ -89,7 +90,7 @@ class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
 class JsonSchemaFormat(Struct, forbid_unknown_fields=True, kw_only=True):
     """`strict` changes nothing: a schema is always held to, or refused."""
 
-    name: Annotated[str, Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+    name: ToolName
     description: Annotated[str, Meta(max_length=4096)] | None = None
     schema: dict[str, Any] | bool = {}
     strict: bool | None = None

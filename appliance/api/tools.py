@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from appliance.api.schemas import ChatRequest
-from appliance.api.tool_schemas import AnyToolChoice, FunctionDefinition, ToolCallEntry
+from appliance.api.tool_schemas import FunctionDefinition, ToolCallEntry, ToolChoiceEntry
 from appliance.errors import InvalidValue, MissingParameter, UnsupportedParameter
 from appliance.records import Tool, ToolCall, ToolChoice
 
@@ -71,41 +71,54 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def tool_choice_of(request: ChatRequest, tools: tuple[Tool, ...]) -> ToolChoice:
-    """Raises InvalidValue for a choice of tools that were not given."""
-    parallel = request.parallel_tool_calls is not False and not request.functions
+    """Raises InvalidValue for a choice of tools that were not given.
+
+    A forced answer is one call unless `parallel_tool_calls` is true in so many words: small models that must
+    call, and may call on, do not know when to stop.
+    """
     wanted = request.tool_choice
     if request.function_call is not None:
         return _function_choice(request, tools)
     if wanted is None or isinstance(wanted, str):
         if wanted == "required" and not tools:
             raise InvalidValue("a tool call is required, but there are no tools", param="tool_choice")
-        return ToolChoice(mode=wanted or "auto", parallel=parallel)
-    return _explicit_choice(wanted, tools, parallel)
+        return _choice(request, wanted or "auto")
+    return _explicit_choice(request, wanted, tools)
+
+
+def _choice(
+    request: ChatRequest, mode: Literal["none", "auto", "required"], names: tuple[str, ...] | None = None
+) -> ToolChoice:
+    parallel = request.parallel_tool_calls
+    if request.functions:
+        parallel = False
+    elif parallel is None:
+        parallel = mode != "required"
+    return ToolChoice(mode=mode, names=names, parallel=parallel)
 
 
 def _function_choice(request: ChatRequest, tools: tuple[Tool, ...]) -> ToolChoice:
     wanted = request.function_call
     if wanted is None or isinstance(wanted, str):
-        return ToolChoice(mode=wanted or "auto", parallel=False)
+        return _choice(request, wanted or "auto")
     _require_known(wanted.name, tools, "function_call.name")
-    return ToolChoice(mode="required", names=(wanted.name,), parallel=False)
+    return _choice(request, "required", (wanted.name,))
 
 
-def _explicit_choice(wanted: AnyToolChoice, tools: tuple[Tool, ...], parallel: bool) -> ToolChoice:
-    assert not isinstance(wanted, str)
+def _explicit_choice(request: ChatRequest, wanted: ToolChoiceEntry, tools: tuple[Tool, ...]) -> ToolChoice:
     if wanted.type == "custom" or wanted.custom is not None:
         raise UnsupportedParameter("custom tools are not served", param="tool_choice.type")
     if wanted.type == "function":
         if wanted.function is None:
             raise MissingParameter("tool_choice needs `function`", param="tool_choice.function")
         _require_known(wanted.function.name, tools, "tool_choice.function.name")
-        return ToolChoice(mode="required", names=(wanted.function.name,), parallel=parallel)
+        return _choice(request, "required", (wanted.function.name,))
     if wanted.allowed_tools is None:
         raise MissingParameter("tool_choice needs `allowed_tools`", param="tool_choice.allowed_tools")
     names = [entry.function.name for entry in wanted.allowed_tools.tools]
     for index, name in enumerate(names):
         _require_known(name, tools, f"tool_choice.allowed_tools.tools[{index}].function.name")
-    return ToolChoice(mode=wanted.allowed_tools.mode, names=tuple(names), parallel=parallel)
+    return _choice(request, wanted.allowed_tools.mode, tuple(names))
 
 
 def _require_known(name: str, tools: tuple[Tool, ...], path: str) -> None:

@@ -48,6 +48,20 @@ class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     queue_tokens: Annotated[
         int, Meta(ge=1, le=1_000_000_000, description="prompt tokens that may wait for a slot, per model")
     ] = 524_288
+    cache_type: Annotated[
+        Literal["f16", "q8_0"],
+        Meta(description="precision of the KV cache; q8_0 halves its memory and costs some speed"),
+    ] = "f16"
+    flash_attention: Annotated[
+        Literal["auto", "on", "off"], Meta(description="llama.cpp's flash attention; q8_0 caches need it")
+    ] = "auto"
+    weights: Annotated[
+        Literal["map", "repack"],
+        Meta(description="map weights in place, or copy them into an order that the processor reads faster"),
+    ] = "repack"
+    draft: Annotated[
+        bool, Meta(description="guess ahead where an answer repeats its context, and check the guesses")
+    ] = True
     template_seconds: Annotated[
         float, Meta(gt=0, le=60, description="longest time that a model's chat template may take")
     ] = 1.0
@@ -72,6 +86,49 @@ class Encoder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     queue_requests: Annotated[
         int, Meta(ge=1, le=100_000, description="requests that may wait for the encoder")
     ] = 256
+
+
+class Knowledge(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Knowledge bases: what goes in, and how it is found."""
+
+    enabled: Annotated[
+        bool, Meta(description="keep knowledge bases in this home; one process at a time may")
+    ] = True
+    embedder: Annotated[
+        str,
+        Meta(max_length=96, description="embedding model of new bases; empty: the one with most languages"),
+    ] = ""
+    chunk_tokens: Annotated[
+        int, Meta(ge=16, le=4096, description="tokens of a chunk at most, where a base says nothing else")
+    ] = 256
+    overlap_tokens: Annotated[
+        int, Meta(ge=0, le=2048, description="tokens that a chunk repeats of the one before it, at most")
+    ] = 32
+    rerank: Annotated[
+        bool, Meta(description="reorder found passages with the reranker where it reads the language")
+    ] = False
+    min_relevance: Annotated[
+        float,
+        Meta(ge=0, le=1, description="how well a question must fit a base for its passages to be cited"),
+    ] = 0.45
+    file_bytes: Annotated[
+        int, Meta(ge=1024, le=16 * 1024 * MiB, description="largest file that may be uploaded")
+    ] = 512 * MiB
+    queue_documents: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="documents that may wait to be read")
+    ] = 100_000
+    extract_memory_bytes: Annotated[
+        int, Meta(ge=64 * MiB, le=64 * 1024 * MiB, description="memory that reading one document may take")
+    ] = 1024 * MiB
+    extract_seconds: Annotated[Seconds, Meta(description="time that reading one document may take")] = 120.0
+    cache_entries: Annotated[
+        int,
+        Meta(ge=0, le=100_000_000, description="embeddings kept on disk so that no text is embedded twice"),
+    ] = 200_000
+    answer_cache_seconds: Annotated[
+        float,
+        Meta(ge=0, le=31_536_000, description="how long an answer from a base may be given again; 0: never"),
+    ] = 0.0
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,4 +175,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "info"
     generator: Generator = field(default_factory=Generator)
     encoder: Encoder = field(default_factory=Encoder)
+    knowledge: Knowledge = field(default_factory=Knowledge)
     limits: Limits = field(default_factory=Limits)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from appliance.knowledge.extract.messages import Measure
 from appliance.records import EncoderModel, PromptKind
 from appliance.store.vector_cache import VectorCache
 from appliance.workers.handles import EncoderHandle
+from models.manifest import Manifest
 
 BATCH = 16
 BATCHES_UNDER_WAY = 2  # enough to keep the encoder busy, few enough that a question gets through
@@ -54,6 +56,16 @@ class ServedEmbedder:
             max_tokens=model.max_tokens,
             prefix=model.passage_prefix,
         )
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """What the vectors of this model depend on, as one hash."""
+    facts = {
+        "files": sorted((file.path, file.sha256) for file in manifest.files),
+        "encoding": msgspec.to_builtins(manifest.encoding),
+        "pooling": msgspec.to_builtins(manifest.pooling),
+    }
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
 
 
 class Embedding:

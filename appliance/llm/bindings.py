@@ -28,6 +28,12 @@ from appliance.records import GeneratorOrder, SamplingParams
 PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
 CONTROL_ATTRIBUTES = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
 MARKERS = ("<|", "<｜")  # how turn markers begin that some models define as user tokens
+CACHE_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
+FLASH_ATTENTION = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 RECENT_LOG_LINES = 40
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -237,6 +243,8 @@ class LlamaBackend:
         params.n_outputs_max = self.sequences  # llama.cpp wants room for one output per sequence
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True
+        params.type_k = params.type_v = CACHE_TYPES[order.cache_type]
+        params.flash_attn_type = FLASH_ATTENTION[order.flash_attention]
         params.no_perf = True
         self.context = llama.llama_init_from_model(self._model, params)
         if not self.context:
@@ -251,6 +259,7 @@ class LlamaBackend:
     def _load(order: GeneratorOrder, progress: Callable[[float], None]) -> object:
         params = llama.llama_model_default_params()
         params.n_gpu_layers = 0
+        params.use_extra_bufts = order.repack
 
         @llama.llama_progress_callback  # type: ignore[untyped-decorator]
         def report(fraction: float, _: object) -> bool:

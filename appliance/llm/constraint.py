@@ -37,7 +37,8 @@ class Closing:
         return self.is_closing and not self._way_out
 
     def steer(self, token: int, room: int) -> int:
-        """`token`, which the matcher allows, or the first token of the way out if `token` leads too far.
+        """`token`, which the matcher allows, or the first token of the way out if `token` leads too far:
+        an end token where the text is whole as it stands.
 
         `room` counts the tokens that may still come, this one included. Raises InternalError when the
         text cannot be closed any more, which the look-ahead is there to prevent.
@@ -58,7 +59,7 @@ class Closing:
         self.is_closing = True
         if self._way_out is None:
             self._way_out = self._matcher.closing(at_most=room)
-        return self._next_out()
+        return self._matcher.any_end if self._way_out == [] else self._next_out()
 
     def has_moved(self) -> None:
         """The text has grown by other tokens than `steer` gave."""
@@ -96,9 +97,10 @@ class Constrained:
             token = self._closing.steer(-1, room)
         else:
             token = self._pick_allowed(sampler, logits, row)
-            if self._matcher.ends(token):
-                return token
-            token = self._closing.steer(token, room)
+            if not self._matcher.ends(token):
+                token = self._closing.steer(token, room)
+        if self._matcher.ends(token):
+            return token
         self._matcher.accept(token)
         return token
 

@@ -61,6 +61,10 @@ class Matcher:
         """Whether `token` is an end token."""
         return token in self._ends
 
+    @property
+    def any_end(self) -> int:
+        return min(self._ends)
+
     def accept(self, token: int) -> None:
         """The sequence has grown by `token`, which was allowed."""
         if not self._native.consume_token(token):

@@ -165,8 +165,8 @@ class Scheduler:
             sequence.computed += len(span.tokens)
 
     def trim(self, sequence: Sequence) -> None:
-        """Give up what was computed beyond the sequence's tokens but the last: a draft's wrong part."""
-        valid = len(sequence.tokens) - 1
+        """Give up what was computed beyond the confirmed tokens: a draft's wrong part."""
+        valid = sequence.confirmed
         if sequence.computed > valid:
             assert sequence.slot is not None
             self.ledger.release(sequence.cells[valid:])

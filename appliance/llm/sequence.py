@@ -47,6 +47,7 @@ class Sequence:
         self.limit = limit  # tokens, prompt included, at which the answer ends with "length"
         self.slot: int | None = None
         self.computed = 0
+        self.confirmed = 0  # after a step: tokens that the cache may hold; beyond them it has wrong drafts
         self.cached = 0  # prompt tokens taken over from another sequence at the first admission
         self.cells = NO_CELLS
         self.sampler: Sampler | None = None

@@ -32,9 +32,10 @@ class Writer:
         draft, sequence.draft = sequence.draft, []
         for offset in range(1 + len(draft)):
             token = self._choose(sequence, first_row + offset, logprobs)
-            reason = self._append(sequence, token, pieces)
+            reason = self._append(sequence, token, pieces) or self._limit(sequence)
             if reason is not None or offset == len(draft) or token != draft[offset]:
                 break
+        sequence.confirmed = len(sequence.tokens) - 1
         if sequence.lookup is not None:
             sequence.lookup.learn(len(draft), len(sequence.tokens) - known - 1)
         if reason is None:
@@ -72,13 +73,16 @@ class Writer:
 
     def _append(self, sequence: Sequence, token: int, pieces: list[Said]) -> FinishReason | None:
         sequence.tokens.append(token)
+        constraint = sequence.constraint
         if self._ends(sequence, token):
-            return "stop"
+            return "length" if constraint is not None and constraint.was_closed else "stop"
         is_visible = token in sequence.answer.visible
         raw = self._vocabulary.literal(token) if is_visible else self._vocabulary.piece(token)
         pieces.append(sequence.answer.push(raw))
-        if sequence.answer.stopped:
-            return "stop"
+        return "stop" if sequence.answer.stopped else None
+
+    def _limit(self, sequence: Sequence) -> FinishReason | None:
+        """Whether nothing may follow, because the constraint's text is whole or the room is used up."""
         constraint = sequence.constraint
         if constraint is not None and constraint.is_complete:
             return "length" if constraint.was_closed else "stop"
@@ -94,7 +98,7 @@ class Writer:
             sequence.sampler.accept(token)
             if (reason := self._append(sequence, token, pieces)) is not None:
                 return reason
-        return None
+        return self._limit(sequence)  # the constraint stands behind the last of them already
 
     def _ends(self, sequence: Sequence, token: int) -> bool:
         return self._vocabulary.ends_generation(token) and not (

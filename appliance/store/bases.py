@@ -80,12 +80,32 @@ def find(connection: Connection, principal: Principal, name: str) -> Base:
     return _base(rows[0])
 
 
+def is_name_taken(connection: Connection, principal: Principal, name: str) -> bool:
+    """Whether the principal has a base of that name."""
+    row = connection.execute(
+        "SELECT 1 FROM bases WHERE owner = ? AND name = ?", (principal.id, name)
+    ).fetchone()
+    return row is not None
+
+
 def find_page(connection: Connection, principal: Principal, page: Page) -> tuple[list[Base], bool]:
     """The bases that the principal may read, and whether there are more."""
     rows, has_more = page_of(
         connection, SELECT, READABLE, (principal.id, principal.id), ("b.created_at", "b.id"), page
     )
     return [_base(row) for row in rows], has_more
+
+
+def edition_of(connection: Connection, id: str) -> Edition:
+    """The base's current edition, for work that was authorised when it was queued. Raises NotFound."""
+    row = connection.execute(f"{SELECT} WHERE b.id = ?", (id,)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no knowledge base {id!r}", param="vector_store_id")
+    return _base(row).edition
+
+
+def all_current_editions(connection: Connection) -> set[int]:
+    return {int(row[0]) for row in connection.execute("SELECT edition FROM bases WHERE edition IS NOT NULL")}
 
 
 def update(

@@ -76,6 +76,14 @@ def of_file(connection: Connection, file: str) -> list[Document]:
     return [_document(row) for row in connection.execute(f"{SELECT} WHERE d.file = ?", (file,))]
 
 
+def attributes_of(connection: Connection, base: str) -> dict[int, Attributes]:
+    """Every completed document's attributes, by its id."""
+    rows = connection.execute(
+        "SELECT id, attributes FROM documents WHERE base = ? AND status = 'completed'", (base,)
+    )
+    return {int(row[0]): msgspec.json.decode(str(row[1])) for row in rows}
+
+
 def of_base(connection: Connection, base: str) -> list[Document]:
     return [_document(row) for row in connection.execute(f"{SELECT} WHERE d.base = ?", (base,))]
 

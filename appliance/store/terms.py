@@ -113,7 +113,7 @@ def search(
         )
         more = (msgspec.json.encode(documents).decode(), edition)
     rows = connection.execute(
-        f"SELECT rowid, -bm25(terms_{edition:d}, {HEADING_WEIGHT}, 1.0) AS score FROM terms_{edition:d}"
+        f"SELECT rowid, -bm25(terms_{edition:d}, {HEADING_WEIGHT}, 1.0) AS score FROM terms_{edition:d}"  # noqa: S608
         f" WHERE terms_{edition:d} MATCH ?{condition} ORDER BY score DESC LIMIT ?",
         (expression, *more, limit),
     )

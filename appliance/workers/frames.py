@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from appliance.errors import InternalError
+from appliance.errors import InternalError, InvalidValue
 from appliance.records import Command, Event, Order
 
 HEADER = struct.Struct(">I")
@@ -27,8 +27,15 @@ order_decoder = msgspec.msgpack.Decoder(Order)
 
 
 def encode(record: Command | Event | Order) -> bytes:
-    """The record as one frame. Raises InternalError when it is larger than a frame may be."""
-    payload = _encoder.encode(record)
+    """The record as one frame.
+
+    Raises InternalError when it is larger than a frame may be, InvalidValue when a client's own schema or
+    option in it holds an integer that no frame can.
+    """
+    try:
+        payload = _encoder.encode(record)
+    except OverflowError as error:
+        raise InvalidValue("the request holds a whole number of more than 64 bits") from error
     if len(payload) > MAX_FRAME_BYTES:
         raise InternalError(f"a frame of {len(payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
     return HEADER.pack(len(payload)) + payload

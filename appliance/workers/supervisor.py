@@ -93,7 +93,7 @@ class Stream:
 
 @dataclass
 class _Pending:
-    command: Command
+    frame: bytes  # the command, ready to be sent, and sent again
     stream: Stream
     sends_left: int
     has_answered: bool = False
@@ -239,13 +239,16 @@ class Supervisor:
             )
 
     def open(self, make: Callable[[int], Command]) -> tuple[int, Stream]:
-        """Send the command that `make` builds around a fresh id; its events come through the stream."""
+        """Send the command that `make` builds around a fresh id; its events come through the stream.
+
+        Raises Draining, and what `encode` raises.
+        """
         if self._stopping:
             raise errors.Draining("the server is stopping", retry_after=1.0)
         id = next(self._ids)
         command = make(id)
         sends = 2 if isinstance(command, Generate | Embed | Rerank) else 1
-        pending = self._pending[id] = _Pending(command, Stream(), sends)
+        pending = self._pending[id] = _Pending(encode(command), Stream(), sends)
         if self.state is State.READY:
             self._send_request(pending)
         return id, pending.stream
@@ -257,11 +260,14 @@ class Supervisor:
 
     def _send_request(self, pending: _Pending) -> None:
         pending.sends_left -= 1
-        self._send(pending.command)
+        self._write(pending.frame)
 
     def _send(self, command: Command) -> None:
+        self._write(encode(command))
+
+    def _write(self, frame: bytes) -> None:
         if self._worker is not None and not self._worker.writer.is_closing():
-            self._worker.writer.write(encode(command))
+            self._worker.writer.write(frame)
 
     # Events
 

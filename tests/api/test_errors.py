@@ -130,7 +130,14 @@ def test_an_endless_parameter_name_is_not_repeated_whole(http: httpx.Client) -> 
         ({"messages": [{"role": "user", "content": "x"}, {"content": "y"}]}, "messages[1].role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]}, "messages[0].tool_call_id"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f\n"}}]}, "tools[0].function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": ""}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
@@ -153,6 +160,25 @@ def test_a_wrong_value_in_a_chat_is_refused_by_place(
     http: httpx.Client, wrong: dict[str, Any], param: str
 ) -> None:
     assert error_of(http.post("/v1/chat/completions", json=chat_body(max_tokens=1) | wrong))["param"] == param
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": 10**30}}}]},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "s", "schema": {"const": 10**30}},
+            }
+        },
+    ],
+    ids=["tool", "schema"],
+)
+def test_a_number_over_64_bits_inside_a_schema_is_refused(http: httpx.Client, asked: dict[str, Any]) -> None:
+    error = error_of(http.post("/v1/chat/completions", json=chat_body(max_tokens=1) | asked))
+    assert "64 bits" in error["message"]
+    assert http.post("/v1/chat/completions", json=chat_body(max_tokens=1)).status_code == 200
 
 
 def test_a_whole_number_may_be_written_with_a_point(http: httpx.Client) -> None:

@@ -119,7 +119,7 @@ def test_promises_hold_under_any_sequence_of_operations(rig: Any) -> None:
     run_state_machine_as_test(
         machine(rig),
         settings=settings(
-            max_examples=150,
+            max_examples=60,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

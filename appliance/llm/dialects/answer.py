@@ -58,7 +58,7 @@ class Answer:
     @property
     def is_done(self) -> bool:
         """Whether the one call that is allowed has been made."""
-        return not self.parallel and self.calls.count > 0
+        return not self.parallel and self.calls.finished > 0
 
     def warn_of(self, call: Call, error: Malformed) -> None:
         if call.is_certain:

@@ -42,6 +42,7 @@ class Calls:
     def __init__(self, tools: Mapping[str, Tool], new_id: Callable[[], str] = new_call_id) -> None:
         self.tools = tools
         self.count = 0
+        self.finished = 0
         self._new_id = new_id
         self._deltas: list[ToolCallDelta] = []
 
@@ -116,6 +117,7 @@ class Call:
         """The call is over. Raises Malformed when it is none."""
         self.check()
         self._open()
+        self._calls.finished += 1
 
     def check(self) -> None:
         if self._tool is None:

@@ -1,0 +1,98 @@
+"""A base's chunks and vectors made anew beside the old ones, and put in their place in one transaction.
+
+Searches and new documents go to the old edition until the swap; documents that came meanwhile are made anew
+as well before it happens. Ended in the middle, nothing has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from appliance.errors import InternalError, InvalidRequest
+from appliance.knowledge.embedding import ServedEmbedder
+from appliance.knowledge.extract.messages import Refusal
+from appliance.knowledge.ingest import Ingest
+from appliance.store import bases, documents, editions
+from appliance.store.database import Connection, Database
+from appliance.store.indexes import Indexes
+from appliance.store.rows import Base
+
+Result = TypeVar("Result")
+
+AT_ONCE = 64
+
+
+class Reindex:
+    def __init__(self, database: Database, indexes: Indexes, ingest: Ingest) -> None:
+        self._database, self._indexes, self._ingest = database, indexes, ingest
+        self._running: set[str] = set()
+
+    async def run(self, base: Base, served: ServedEmbedder) -> int:
+        """How many documents were made anew. Raises InvalidRequest when this base is at it already."""
+        if base.id in self._running:
+            raise InvalidRequest(
+                f"{base.name!r} is being made anew already", param="vector_store_id", code="reindex_running"
+            )
+        self._running.add(base.id)
+        edition = await self._write(
+            lambda connection: editions.add(
+                connection, base.id, served.model.name, served.fingerprint, served.model.dimensions
+            )
+        )
+        try:
+            count = await self._fill(base, served, edition)
+        except BaseException:
+            await self._write(lambda connection: editions.remove(connection, edition))
+            raise
+        finally:
+            self._running.discard(base.id)
+        await asyncio.to_thread(self._indexes.forget, base.edition.id)
+        return count
+
+    async def _fill(self, base: Base, served: ServedEmbedder, edition: int) -> int:
+        count = 0
+        while not await self._write(lambda connection: _swap(connection, base, edition)):
+            missing = await asyncio.to_thread(
+                self._database.read,
+                lambda connection: editions.missing_documents(connection, base.id, edition, AT_ONCE),
+            )
+            for document in missing:
+                await self._redo(document, served, edition)
+                count += 1
+        return count
+
+    async def _redo(self, id: int, served: ServedEmbedder, edition: int) -> None:
+        found = await asyncio.to_thread(
+            self._database.read,
+            lambda connection: (documents.find(connection, id), documents.text(connection, id)),
+        )
+        document, (text, spans) = found
+        if document is None:
+            return
+        made = await self._ingest.prepare(
+            served, self._ingest.job(document, served, text, spans), document.name
+        )
+        if isinstance(made, Refusal):
+            raise InternalError(f"{document.name} could not be made anew: {made.message}")
+        _, chunks, vectors = made
+
+        def work(connection: Connection) -> None:
+            if documents.find(connection, id) is not None:
+                editions.add_chunks(connection, edition, id, chunks, vectors)
+
+        await self._write(work)
+
+    async def _write(self, work: Callable[[Connection], Result]) -> Result:
+        return await asyncio.wrap_future(self._database.write(work))
+
+
+def _swap(connection: Connection, base: Base, edition: int) -> bool:
+    """Put the new edition in the old one's place if no document is missing in it."""
+    if editions.missing_documents(connection, base.id, edition, 1):
+        return False
+    old = bases.edition_of(connection, base.id).id
+    bases.set_edition(connection, base.id, edition)
+    editions.remove(connection, old)
+    return True
