@@ -9,6 +9,7 @@ from starlette.requests import Request
 from appliance.api.body import read_json
 from appliance.api.validate import convert
 from appliance.runtime import Runtime
+from appliance.store.rows import LOCAL, Principal
 
 Body = TypeVar("Body")
 
@@ -16,6 +17,11 @@ Body = TypeVar("Body")
 def runtime_of(request: Request) -> Runtime:
     runtime: Runtime = request.app.state.runtime
     return runtime
+
+
+def principal_of(request: Request) -> Principal:
+    """On whose behalf the request is made: everyone is this machine's one user until keys have roles."""
+    return LOCAL
 
 
 async def read_request(request: Request, kind: type[Body]) -> Body:

@@ -35,14 +35,15 @@ def _filter(value: Any, path: str, depth: int) -> tuple[Filter, int]:
             raise InvalidValue(f"{path}.filters is no list of filters", param=f"{path}.filters")
         made = [_filter(part, f"{path}.filters[{n}]", depth + 1) for n, part in enumerate(parts)]
         return Compound(kind, tuple(part for part, _ in made)), sum(count for _, count in made)
-    if kind not in OPERATORS:
+    if not isinstance(kind, str) or kind not in OPERATORS:
         raise InvalidValue(
             f"{path}.type is {kind!r}; it may be {', '.join(OPERATORS)}, and, or", param=f"{path}.type"
         )
     _check_keys(value, ("type", "key", "value"), path)
     if not isinstance(value["key"], str):
         raise InvalidValue(f"{path}.key is no text", param=f"{path}.key")
-    return Comparison(kind, value["key"], _operand(kind, value["value"], f"{path}.value")), 1
+    operator = typing.cast("Operator", kind)
+    return Comparison(operator, value["key"], _operand(kind, value["value"], f"{path}.value")), 1
 
 
 def _operand(kind: str, value: Any, path: str) -> Any:

@@ -52,7 +52,7 @@ class _Event:
 
 
 class Form:
-    """A multipart body. Raises InvalidRequest when it is none, or broken; Cancelled when the client leaves."""
+    """A multipart body. Raises InvalidRequest when it is none or broken, Cancelled when the client leaves."""
 
     def __init__(self, request: Request) -> None:
         kind, options = parse_options_header(request.headers.get("content-type", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+import typing
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance import version
-from appliance.api.routes import ERROR_REPLY, OPERATIONS, Operation
+from appliance.api.operation import Operation
+from appliance.api.routes import ERROR_REPLY, OPERATIONS
 
 REF = "#/components/schemas/{name}"
 
@@ -63,16 +65,27 @@ def _describe(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
         "responses": _responses(operation, by_kind),
     }
     names = re.findall(r"\{(\w+)\}", operation.path)
-    if names:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-        ]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+    ]
+    if operation.query is not None:
+        parameters += _query_parameters(operation.query)
+    if parameters:
+        described["parameters"] = parameters
     if operation.request is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": by_kind[operation.request]}},
+            "content": {operation.request_media: {"schema": by_kind[operation.request]}},
         }
     return described
+
+
+def _query_parameters(kind: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return [
+        {"name": name, "in": "query", "required": False, "schema": msgspec.json.schema(hint)}
+        for name, hint in hints.items()
+    ]
 
 
 def _responses(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
-
-from starlette.requests import Request
-from starlette.responses import Response
-
 from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
 from appliance.api.errors import ErrorReply
-
-Handler = Callable[[Request], Awaitable[Response]]
+from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
+from appliance.api.operation import Operation
 
 READING = (404,)
 GENERATING = (400, 404, 408, 413, 429, 499, 500, 503, 504)
-
-
-class Operation(NamedTuple):
-    """One method of one path. `reply` is a struct for JSON, or a media type for anything else."""
-
-    method: str
-    path: str
-    handler: Handler
-    summary: str
-    reply: Any
-    request: Any = None
-    errors: tuple[int, ...] = ()
-    extra_replies: tuple[tuple[int, Any], ...] = ()
-    streams: bool = False
 
 
 OPERATIONS = (
@@ -81,6 +61,7 @@ OPERATIONS = (
     ),
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
+    *KNOWLEDGE_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(
         "GET",

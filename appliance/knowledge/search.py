@@ -51,7 +51,7 @@ class Search:
     ) -> None:
         self._database, self._indexes, self._embedding = database, indexes, embedding
         self._encoder, self._reranker, self._reranks = encoder, reranker, reranks
-        self._tuning = tuning
+        self.tuning = tuning
         self._counts = WordCounts()
         self._touched: dict[str, float] = {}
 
@@ -89,7 +89,7 @@ class Search:
                 current.id,
                 asked,
                 max(limit, RERANKED),
-                tuning=self._tuning,
+                tuning=self.tuning,
                 counts=self._counts,
                 documents=None if filter is None else _fitting(connection, base, filter),
                 trace=trace,

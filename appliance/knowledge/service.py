@@ -33,6 +33,7 @@ from appliance.knowledge.views import Answer, BaseStatus, Chunking, NewDocument
 from appliance.records import EncoderModel
 from appliance.store import bases, documents, editions, files
 from appliance.store.database import Connection, Database
+from appliance.store.index import GRAPH_FROM
 from appliance.store.indexes import Indexes
 from appliance.store.lock import DirectoryLock
 from appliance.store.migrations import migrate
@@ -70,13 +71,14 @@ class Knowledge:
         reranker: EncoderModel | None,
         settings: Settings,
         tuning: Tuning | None = None,
+        graph_from: int = GRAPH_FROM,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = DirectoryLock(directory)
         self._settings = settings
         self._database = Database(directory / "knowledge.db", migrate)
         self._drop_abandoned_editions()
-        self._indexes = Indexes(self._database, directory / "graphs")
+        self._indexes = Indexes(self._database, directory / "graphs", graph_from)
         self.cache = VectorCache(cache / "embeddings.db", settings.cache_entries)
         self.files = Files(self._database, directory / "uploads", settings.file_bytes)
         self._embedding = Embedding(encoder, embedders, self.cache)
@@ -372,6 +374,10 @@ class Knowledge:
     ) -> Answer:
         """The passages that answer the queries, best first; see `search.Search.run`."""
         return await self._search.run(principal, base, queries, limit, filter=filter, rerank=rerank)
+
+    def tune(self, tuning: Tuning) -> None:
+        """Weigh the stages of retrieval anew, from the next search on."""
+        self._search.tuning = tuning
 
     # Upkeep
 

@@ -253,7 +253,7 @@ class LlamaBackend:
         self._memory = llama.llama_get_memory(self.context)
         self._batch = _Batch(self.batch_tokens)
         self._rows: list[int] = []
-        self._views: dict[int, Logits] = {}
+        self._table: Logits | None = None  # every row of the last decode
 
     @staticmethod
     def _load(order: GeneratorOrder, progress: Callable[[float], None]) -> object:
@@ -311,7 +311,7 @@ class LlamaBackend:
         return int(llama.llama_model_size(self._model))
 
     def decode(self, spans: Sequence[Span]) -> None:
-        self._views.clear()
+        self._table = None
         self._rows = self._batch.fill(spans)
         status = llama.llama_decode(self.context, self._batch.native)
         if status != 0:
@@ -322,10 +322,10 @@ class LlamaBackend:
         return self._rows[row]
 
     def logits(self, row: int) -> Logits:
-        view = self._views.get(row)
-        if view is None:
-            pointer = llama.llama_get_logits_ith(self.context, self._rows[row])
-            view = self._views[row] = np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+        if self._table is None:
+            pointer = llama.llama_get_logits(self.context)
+            self._table = np.ctypeslib.as_array(pointer, shape=(len(self._rows), self.vocabulary.size))
+        view: Logits = self._table[row]
         return view
 
     def sampler(self, params: SamplingParams, seed: int) -> LlamaSampler:

@@ -24,7 +24,7 @@ MAX_CONSTRAINT_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 32
 LONGEST_CLOSING = 2048
 # Between the parts of a JSON text: a line break and an indentation, or a space, and no more than that.
-WHITESPACE = r"[\x20\x0A\x09]{0,12}"
+WHITESPACE = r"[\x20\x0A\x09]{0,20}"
 LIMITS = LLParserLimits(
     max_items_in_row=2000,
     initial_lexer_fuel=1_000_000,
@@ -34,9 +34,10 @@ LIMITS = LLParserLimits(
     max_grammar_size=100_000,
 )
 
-# What ends a text soonest, in this order: close the string, the object, the list; then the shortest values.
+# What ends a text soonest, in this order: close the string, the object, the list; go on to what must still
+# come; then the shortest values.
 WEARINESS = 8  # ranks that one use of a character costs it, where the straight way leads nowhere
-CLOSERS = (b'"', b"}", b"]", b"0", b"n", b"t", b"f", b"1", b"[", b"{", b",", b":", b"-", b".", b"a", b" ")
+CLOSERS = (b'"', b"}", b"]", b",", b":", b"0", b"n", b"t", b"f", b"1", b"[", b"{", b"-", b".", b"a", b" ")
 
 Mask = NDArray[np.int32]
 

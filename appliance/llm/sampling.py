@@ -17,6 +17,8 @@ from appliance.records import SamplingParams, TokenLogprob
 
 PENALTY_WINDOW = 4096  # tokens that penalties look back on; OpenAI's cover the whole answer
 
+BLOCK = 128  # tokens that `likeliest` looks at together first
+
 StageName = Literal["logit_bias", "penalties", "top_k", "top_p", "min_p", "temperature", "draw", "greedy"]
 
 
@@ -53,14 +55,29 @@ def logprobs(logits: Logits, token: int, top: int, raw: Callable[[int], bytes]) 
     These are the model's own probabilities, before bias, penalties and temperature, as OpenAI reports them.
     """
     peak = float(logits.max())
-    normaliser = peak + float(np.log(np.exp(logits - peak, dtype=np.float64).sum()))
-    rivals: tuple[TokenLogprob, ...] = ()
-    top = min(top, len(logits))
-    if top > 0:
-        best = np.argpartition(logits, -top)[-top:]
-        ordered = best[np.argsort(logits[best])[::-1]]
-        rivals = tuple(
-            TokenLogprob(token=int(t), raw=raw(int(t)), logprob=float(logits[t]) - normaliser)
-            for t in ordered
-        )
+    normaliser = peak + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
+    rivals = tuple(
+        TokenLogprob(token=t, raw=raw(t), logprob=float(logits[t]) - normaliser)
+        for t in likeliest(logits, min(top, len(logits)))
+    )
     return TokenLogprob(token=token, raw=raw(token), logprob=float(logits[token]) - normaliser, top=rivals)
+
+
+def likeliest(logits: Logits, count: int) -> list[int]:
+    """The `count` tokens with the highest logits, best first.
+
+    The best `count` tokens lie in the `count` blocks with the highest maxima; only those are searched.
+    """
+    if count == 0:
+        return []
+    places = np.arange(len(logits))
+    blocks = len(logits) // BLOCK
+    if blocks > count:
+        maxima = logits[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+        best_blocks = np.argpartition(maxima, -count)[-count:]
+        whole = places[: blocks * BLOCK].reshape(blocks, BLOCK)[best_blocks].ravel()
+        places = np.concatenate((whole, places[blocks * BLOCK :]))
+    values = logits[places]
+    best = np.argpartition(values, -count)[-count:]
+    tokens: list[int] = places[best[np.argsort(values[best])[::-1]]].tolist()
+    return tokens

@@ -293,14 +293,14 @@ class Scheduler:
     def _open(self, match: Match | None, needed: int, plan: Plan) -> tuple[int, Cells]:
         """A cache sequence with the matched tokens in it, and `needed` free cells."""
         holder = match.holder if match else None
-        has_room = self._make_room(needed, holder)
+        self._make_room(needed, holder)  # where that is not enough, the holder's own tail goes when needed
         used_up = match is not None and self._is_used_up(match)
         if not used_up and not self._free_ids:
             self._evict(holder)
         self._collect_orphans(plan)
         if match is None:
             return self._free_ids.pop(), NO_CELLS
-        if used_up or not has_room or not self._free_ids:
+        if used_up or not self._free_ids:
             return match.holder, self._take_over(match, plan)
         if match.holder in self.retained:
             self.retained.move_to_end(match.holder)

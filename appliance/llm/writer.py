@@ -13,6 +13,8 @@ from appliance.llm.dialects.stream import joined
 from appliance.llm.sequence import LONGEST_BURST, Sequence
 from appliance.records import Delta, FinishReason, TokenLogprob
 
+CLOSED_EARLY = "the answer was brought to a valid end where max_tokens or the context left no room for more"
+
 
 class Writer:
     def __init__(self, backend: Backend) -> None:
@@ -54,7 +56,7 @@ class Writer:
             tokens=len(sequence.tokens) - known,
             logprobs=tuple(logprobs),
             finish_reason=reason,
-            warnings=sequence.answer.warnings if reason else (),
+            warnings=self._warnings(sequence) if reason else (),
         )
 
     def _choose(self, sequence: Sequence, row: int, logprobs: list[TokenLogprob]) -> int:
@@ -79,7 +81,9 @@ class Writer:
         is_visible = token in sequence.answer.visible
         raw = self._vocabulary.literal(token) if is_visible else self._vocabulary.piece(token)
         pieces.append(sequence.answer.push(raw))
-        return "stop" if sequence.answer.stopped else None
+        if sequence.answer.stopped:
+            return "length" if constraint is not None and constraint.was_closed else "stop"
+        return None
 
     def _limit(self, sequence: Sequence) -> FinishReason | None:
         """Whether nothing may follow, because the constraint's text is whole or the room is used up."""
@@ -99,6 +103,11 @@ class Writer:
             if (reason := self._append(sequence, token, pieces)) is not None:
                 return reason
         return self._limit(sequence)  # the constraint stands behind the last of them already
+
+    def _warnings(self, sequence: Sequence) -> tuple[str, ...]:
+        constraint = sequence.constraint
+        was_closed = constraint is not None and constraint.was_closed
+        return (*sequence.answer.warnings, CLOSED_EARLY) if was_closed else sequence.answer.warnings
 
     def _ends(self, sequence: Sequence, token: int) -> bool:
         return self._vocabulary.ends_generation(token) and not (

@@ -1,10 +1,11 @@
 """A platform's key: read once from its variable or file, shown nowhere, spent only as a request header.
 
-The key has no attribute that prints, pickles or compares it; errors name the source, never the content.
+The key has no attribute that prints or pickles it; errors name the source, never the content.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -36,8 +37,11 @@ class Secret:
         """`text` without the key: services have been seen to repeat it in their errors."""
         return text.replace(self.__key, "…") if len(self.__key) >= 4 else text
 
-    def is_same(self, other: Secret | None) -> bool:
-        return other is not None and self.__key == other.__key
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self.__key, other.__key)
+
+    def __hash__(self) -> int:
+        return hash(self.source)
 
     def __repr__(self) -> str:
         return f"Secret(from {self.source})"

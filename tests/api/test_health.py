@@ -132,9 +132,10 @@ def test_the_documents_operations_are_well_formed(document: dict[str, Any]) -> N
         for method, operation in item.items():
             assert operation["summary"]
             assert "200" in operation["responses"]
-            assert ("requestBody" in operation) == (method == "post")
-            named = {each["name"] for each in operation.get("parameters", ())}
-            assert named == set(re.findall(r"\{(\w+)\}", path))
+            assert method == "post" or "requestBody" not in operation
+            given = operation.get("parameters", ())
+            in_path = {each["name"] for each in given if each["in"] == "path"}
+            assert in_path == set(re.findall(r"\{(\w+)\}", path))
             assert all(answer["description"] for answer in operation["responses"].values())
 
 
@@ -143,12 +144,15 @@ def test_the_documents_patterns_are_those_of_json_schema(document: dict[str, Any
     assert not [pattern for pattern in patterns if "\\A" in pattern or "\\Z" in pattern]
 
 
-def test_every_number_and_text_list_of_a_request_is_bounded(document: dict[str, Any]) -> None:
-    for operation in (item["post"] for item in document["paths"].values() if "post" in item):
-        reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
-        assert schema["additionalProperties"] is False
-        for name, parameter in schema["properties"].items():
+def test_every_number_and_list_of_a_request_is_bounded(document: dict[str, Any]) -> None:
+    for operation in (each for item in document["paths"].values() for each in item.values()):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        schemas = [("query", each["schema"]) for each in operation.get("parameters", ())]
+        if content is not None:
+            schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+            assert schema["additionalProperties"] is False
+            schemas += schema["properties"].items()
+        for name, parameter in schemas:
             for node in nodes(parameter):
                 if node.get("type") in ("integer", "number"):
                     assert {"minimum", "exclusiveMinimum"} & set(node), name

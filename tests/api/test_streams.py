@@ -138,6 +138,7 @@ def test_embeddings_of_many_clients_do_not_mix(server: Served) -> None:
 def test_a_slow_reader_gets_everything(narrow: Served) -> None:
     """A client that does not read for a while holds nobody up, and misses nothing."""
     body = chat_body(ignore_eos=True, max_tokens=80, stream=True, temperature=0)
+    narrow.http.post("/v1/chat/completions", json=body | {"max_tokens": 1})  # the prompt is cached for both
     with (
         httpx.Client(base_url=narrow.url, timeout=60, trust_env=False) as client,
         client.stream("POST", "/v1/chat/completions", json=body) as response,

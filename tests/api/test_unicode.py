@@ -53,6 +53,7 @@ def test_an_emoji_of_three_tokens_comes_in_one_chunk(http: httpx.Client) -> None
 def test_a_prompt_in_several_scripts_arrives_whole(http: httpx.Client) -> None:
     """The same text as a raw and as an escaped JSON string is the same prompt."""
     body = chat_body("你好 😀 здравствуй", max_tokens=8, temperature=0)
+    http.post("/v1/chat/completions", json=body)  # both of the following then find the prompt in the cache
     escaped = http.post("/v1/chat/completions", json=body).json()
     text = httpx.Response(200, json=body).content  # httpx writes UTF-8, unescaped
     raw = http.post("/v1/chat/completions", content=text).json()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import typing
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,7 +16,11 @@ from appliance.config.schema import Settings
 from appliance.errors import ConfigError
 
 SETTINGS = list(settings_list())
-NUMBERS = [setting for setting in SETTINGS if isinstance(setting.default, (int, float))]
+NUMBERS = [
+    setting
+    for setting in SETTINGS
+    if isinstance(setting.default, (int, float)) and not isinstance(setting.default, bool)
+]
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -29,6 +34,24 @@ def limits(setting: Setting) -> msgspec.Meta:
     for meta in found:
         merged |= {name: v for name in merged if (v := getattr(meta, name)) is not None}
     return msgspec.Meta(**merged)
+
+
+def another(setting: Setting) -> tuple[Any, str]:
+    """A value that the setting may have and has not by default, and how it is written as text."""
+    default = setting.default
+    if isinstance(default, bool):
+        return not default, str(not default).lower()
+    if isinstance(default, tuple):
+        return ("one", "two"), " one, two ,"
+    if isinstance(default, str):
+        choices = setting.kind.__origin__
+        values = typing.get_args(choices) if typing.get_origin(choices) is Literal else ("127.0.0.9", "other")
+        value = next(value for value in values if value != default)
+        return value, value
+    bounds = limits(setting)
+    lowest = bounds.ge if bounds.ge is not None else bounds.le
+    value = type(default)(lowest if lowest != default else bounds.le)
+    return value, str(value)
 
 
 @pytest.fixture
@@ -54,21 +77,8 @@ def test_each_layer_wins_over_the_one_below(file: Path) -> None:
 def test_every_setting_has_a_description_and_a_variable_that_sets_it(setting: Setting, file: Path) -> None:
     assert setting.description
     assert setting.variable == "HEARTH_" + setting.key.upper().replace(".", "_")
-    given: Any
-    match setting.default:
-        case bool():
-            given, text = not setting.default, str(not setting.default).lower()
-        case int() | float():
-            bounds = limits(setting)
-            given = setting.default + 1
-            if bounds.le is not None and given > bounds.le:
-                given = type(setting.default)(bounds.le if setting.default != bounds.le else bounds.le / 2)
-            text = str(given)
-        case tuple():
-            given, text = ("one", "two"), " one, two ,"
-        case _:
-            others = {"pack": "tiny", "pull": "never", "log_level": "debug", "host": "127.0.0.9"}
-            given = text = others[setting.key]
+    given, text = another(setting)
+    assert given != setting.default
     assert value_of(load(file, {setting.variable: text}), setting.key) == given
     assert value_of(load(file, {}, {setting.key: text}), setting.key) == given
 

@@ -168,10 +168,10 @@ def test_an_idle_engine_waits_for_its_inbox_and_stops_when_told(rig: Any) -> Non
 
 def test_a_refused_batch_ends_its_requests_and_no_others(rig: Any) -> None:
     r = rig(slots=2)
-    r.ask(1, "one", 20)
-    r.ask(2, "two", 20, choices=2)
+    r.ask(1, "the first prompt", 20)
+    r.ask(2, "the second prompt", 20, choices=2)
     r.ask(3, "waits for a slot", 6)
-    r.step(2)
+    r.step(6)
     watch = r.backend.before_decode
 
     def refuse(spans: Sequence[Span]) -> None:
@@ -183,10 +183,10 @@ def test_a_refused_batch_ends_its_requests_and_no_others(rig: Any) -> None:
     assert r.error(1)["kind"] == "InternalError"
     assert r.error(2)["kind"] == "InternalError"
     assert r.scheduler.retained == {}, "nobody knows what the cache holds after a refusal"
-    r.ask(4, "one", 6)
+    r.ask(4, "the first prompt", 6)
     r.run()
     assert r.text(3) == r.alone("waits for a slot", 6)
-    assert r.text(4) == r.alone("one", 6)
+    assert r.text(4) == r.alone("the first prompt", 6)
 
 
 def test_three_refusals_in_a_row_end_the_process(rig: Any) -> None:
@@ -295,3 +295,20 @@ def test_one_failed_request_is_told_its_kind_and_its_code(rig: Any) -> None:
     (refusal,) = [event for event in r.events if isinstance(event, Failed)]
     assert refusal.id == 2
     assert refusal.error["code"] == "queue_full"
+
+
+@pytest.mark.parametrize("period", [3, 7, 20])
+def test_drafts_change_the_steps_and_never_the_text(rig: Any, period: int) -> None:
+    def repeating(history: Sequence[int]) -> int:
+        return 97 + len(history) % period
+
+    answers, steps = [], []
+    for drafts in (False, True):
+        r = rig(cells=512, answer=repeating, drafts=drafts)
+        r.ask(1, "a prompt of no importance", 90)
+        r.ask(2, "another prompt, longer than the first", 60)
+        r.run()
+        answers.append([r.text(1), r.text(2)])
+        steps.append(r.backend.steps)
+    assert answers[0] == answers[1]
+    assert steps[1] < 0.7 * steps[0]

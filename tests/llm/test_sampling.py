@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.llm.sampling import Stage, logprobs, stages
+from appliance.llm.sampling import Stage, likeliest, logprobs, stages
 from appliance.records import SamplingParams
 
 
@@ -53,6 +53,13 @@ def test_logprobs_are_the_log_softmax(values: list[float], token: int, top: int)
     )
     assert all(rival.logprob == pytest.approx(exact[rival.token], abs=1e-5) for rival in result.top)
     assert len({rival.token for rival in result.top}) == top
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(0, 20))
+def test_the_likeliest_tokens_of_any_vocabulary(seed: int, size: int, count: int) -> None:
+    logits = np.random.default_rng(seed).permutation(size).astype(np.float32)
+    count = min(count, size)
+    assert likeliest(logits, count) == np.argsort(logits)[::-1][:count].tolist()
 
 
 def test_more_rivals_than_tokens_are_all_tokens() -> None:
