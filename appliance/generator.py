@@ -42,6 +42,7 @@ log = logging.getLogger("hearth.generator")
 
 DEFAULT_CELLS = 8192
 PROGRESS_STEP = 0.02
+RETRY_AFTER = 1.0
 BUSY_PREFILL_SHARE = 4  # while others decode, a step prefills at most 1/4 of batch_tokens
 
 Preparable = Generate | Tokenize | Detokenize
@@ -50,7 +51,8 @@ Preparable = Generate | Tokenize | Detokenize
 class Preparation:
     """The thread that turns requests into tokens, and the memory of who left before it got to them."""
 
-    def __init__(self, preparer: Preparer, engine: Engine, channel: WorkerChannel) -> None:
+    def __init__(self, preparer: Preparer, engine: Engine, channel: WorkerChannel, limit: int) -> None:
+        self._limit = limit
         self._preparer, self._engine, self._channel = preparer, engine, channel
         self._inbox: queue.SimpleQueue[tuple[Preparable, float] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -59,9 +61,18 @@ class Preparation:
         self._thread.start()
 
     def submit(self, command: Preparable) -> None:
+        """Take the request in, or answer at once that there are too many."""
         with self._lock:
-            self._cancelled[command.id] = False
-        self._inbox.put((command, time.monotonic()))
+            has_room = len(self._cancelled) < self._limit
+            if has_room:
+                self._cancelled[command.id] = False
+        if has_room:
+            self._inbox.put((command, time.monotonic()))
+            return
+        error = errors.Overloaded(
+            f"the queue is full: {self._limit} requests wait to be prepared", retry_after=RETRY_AFTER
+        )
+        self._channel.send(Failed(id=command.id, error=errors.pack(error)))
 
     def cancel(self, command: Cancel) -> None:
         with self._lock:
@@ -149,7 +160,9 @@ def serve(channel: WorkerChannel) -> int:
     )
     channel.send(Ready(models=(facts,)))
     reader = threading.Thread(
-        target=read_commands, args=(channel, Preparation(preparer, engine, channel), engine), daemon=True
+        target=read_commands,
+        args=(channel, Preparation(preparer, engine, channel, order.slots + order.queue_requests), engine),
+        daemon=True,
     )
     reader.start()
     engine.run()

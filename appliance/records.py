@@ -243,6 +243,23 @@ class ToolCallDelta(Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
+class Citation(Struct, frozen=True, kw_only=True):
+    """A mark [number] at [start_index, end_index) of an answer, and the passage it stands for: the characters
+    [begins, ends) of a document's text. `page` 0: the format has no pages."""
+
+    number: int
+    start_index: int
+    end_index: int
+    file_id: str
+    filename: str
+    page: int
+    heading: str
+    begins: int
+    ends: int
+    quote: str
+    score: float
+
+
 class Delta(Struct, frozen=True, kw_only=True):
     """What one decode step added to one choice. `text` always ends on a whole UTF-8 character."""
 
@@ -255,6 +272,7 @@ class Delta(Struct, frozen=True, kw_only=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     warnings: tuple[str, ...] = ()  # about the answer, with its last delta
+    citations: tuple[Citation, ...] = ()  # of the whole answer, with its last delta
 
 
 class Step(Struct, frozen=True, kw_only=True, tag="step"):

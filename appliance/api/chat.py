@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +11,7 @@ from starlette.responses import Response
 from appliance.api import parameters
 from appliance.api.context import read_request, runtime_of
 from appliance.api.generation import Answer, Choice, answer_generation, now, sampling_params, timings_body
+from appliance.api.grounding import grounding_of
 from appliance.api.messages import messages_of
 from appliance.api.replies import (
     AssistantMessage,
@@ -21,6 +24,7 @@ from appliance.api.replies import (
     ChatDelta,
     ChatFinishReason,
     ChatLogprobs,
+    CitationAnnotation,
     FunctionPiece,
     ToolPiece,
     content_logprob,
@@ -31,14 +35,25 @@ from appliance.api.schemas import ChatRequest
 from appliance.api.structured import constraint_of
 from appliance.api.tools import tool_choice_of, tools_of
 from appliance.errors import InvalidValue
-from appliance.records import ChatPrompt, Delta, FinishReason, Timings, TokenLogprob, ToolCallDelta, Usage
+from appliance.records import (
+    ChatPrompt,
+    Citation,
+    Delta,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 
 
 async def create_chat_completion(http: Request) -> Response:
     request = await read_request(http, ChatRequest)
     warnings = parameters.check_chat(request)
     runtime = runtime_of(http)
-    generator = runtime.generator(request.model)
+    messages = messages_of(request.messages)
+    grounding = await grounding_of(http, request, messages, warnings)
+    generator = runtime.generator(grounding.model)
     sampling = sampling_params(
         request,
         runtime.settings.generator,
@@ -47,7 +62,7 @@ async def create_chat_completion(http: Request) -> Response:
     )
     tools = tools_of(request)
     prompt = ChatPrompt(
-        messages=messages_of(request.messages),
+        messages=grounding.messages(messages),
         tools=tools,
         tool_choice=tool_choice_of(request, tools),
         reasoning_effort=request.reasoning_effort,
@@ -60,7 +75,7 @@ async def create_chat_completion(http: Request) -> Response:
         constraint=constraint_of(request, request.response_format),
         deadline=request.timeout,
     )
-    return await answer_generation(http, request, [events], _shape(request), warnings)
+    return await answer_generation(http, request, [grounding.events(events)], _shape(request), warnings)
 
 
 def _max_tokens(request: ChatRequest, warnings: list[str]) -> int | None:
@@ -118,6 +133,7 @@ class _ChatShape:
             )
         elif pieces:
             said.tool_calls = pieces
+        said.annotations = _annotations(delta.citations) or None
         choice = ChatChunkChoice(
             index=delta.choice,
             delta=said,
@@ -136,6 +152,7 @@ class _ChatShape:
     def _message(self, choice: Choice) -> AssistantMessage:
         message = AssistantMessage(content=choice.text if choice.text or not choice.calls else None)
         message.reasoning_content = choice.reasoning or UNSET
+        message.annotations = _annotations(choice.citations) or UNSET
         calls = [
             CalledTool(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
             for _, call in sorted(choice.calls.items())
@@ -157,6 +174,10 @@ class _ChatShape:
             model=self._model,
             choices=choices,
         )
+
+
+def _annotations(citations: Sequence[Citation]) -> list[CitationAnnotation]:
+    return [CitationAnnotation(file_citation=citation) for citation in citations]
 
 
 def _piece(delta: ToolCallDelta) -> ToolPiece:

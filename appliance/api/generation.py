@@ -23,6 +23,7 @@ from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
 from appliance.config.schema import Generator
 from appliance.errors import Cancelled, HearthError, InternalError
 from appliance.records import (
+    Citation,
     Delta,
     Ended,
     FinishReason,
@@ -62,6 +63,7 @@ class Choice:
     reasoning: str = ""
     calls: dict[int, CallInProgress] = field(default_factory=dict)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
 
     def add(self, delta: Delta) -> None:
@@ -70,6 +72,7 @@ class Choice:
         for piece in delta.tool_calls:
             self.calls.setdefault(piece.index, CallInProgress()).add(piece)
         self.logprobs.extend(delta.logprobs)
+        self.citations.extend(delta.citations)
         self.finish_reason = delta.finish_reason or self.finish_reason
 
 

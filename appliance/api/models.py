@@ -6,23 +6,46 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.answer import json_body
-from appliance.api.context import runtime_of
+from appliance.api.context import principal_of, runtime_of
+from appliance.api.grounding import SEPARATOR
 from appliance.api.replies import ModelCard, ModelList
 from appliance.runtime import ServedModel
+from appliance.store.rows import Page
+
+MOST_BASES = 100
 
 
 async def list_models(http: Request) -> Response:
-    return json_body(ModelList(data=[_card(model) for model in runtime_of(http).all_served()]))
+    runtime = runtime_of(http)
+    served = runtime.all_served()
+    cards = [_card(model) for model in served]
+    if runtime.settings.knowledge.enabled:
+        page = Page(limit=MOST_BASES)
+        bases, _ = await runtime.knowledge.list_bases(principal_of(http), page)
+        cards += [
+            _card(model, status.base.name or status.base.id)
+            for status in bases
+            for model in served
+            if model.manifest.role == "chat"
+        ]
+    return json_body(ModelList(data=cards))
 
 
 async def get_model(http: Request) -> Response:
-    return json_body(_card(runtime_of(http).served(http.path_params["model"])))
+    """A model, or MODEL@BASE: the model answering from a knowledge base."""
+    runtime = runtime_of(http)
+    name, _, base = http.path_params["model"].partition(SEPARATOR)
+    model = runtime.served(name)
+    if base:
+        found = await runtime.knowledge.find(principal_of(http), base)
+        base = found.name or found.id
+    return json_body(_card(model, base))
 
 
-def _card(model: ServedModel) -> ModelCard:
+def _card(model: ServedModel, base: str = "") -> ModelCard:
     manifest = model.manifest
     return ModelCard(
-        id=manifest.name,
+        id=f"{manifest.name}{SEPARATOR}{base}" if base else manifest.name,
         created=int(model.installed_at),
         owned_by="hearth",
         role=manifest.role,

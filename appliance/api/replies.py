@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from appliance.records import FinishReason, TokenLogprob, Usage
+from appliance.records import Citation, FinishReason, TokenLogprob, Usage
 
 
 def new_id(prefix: str) -> str:
@@ -96,6 +96,13 @@ class CalledTool(Struct, kw_only=True):
     function: CalledFunction
 
 
+class CitationAnnotation(Struct, kw_only=True):
+    """Ours: OpenAI's chat completions only know citations of URLs."""
+
+    type: Literal["file_citation"] = "file_citation"
+    file_citation: Citation
+
+
 class AssistantMessage(Struct, kw_only=True):
     """`content` is null where there are only calls; `function_call` is the deprecated form of one call."""
 
@@ -105,6 +112,7 @@ class AssistantMessage(Struct, kw_only=True):
     reasoning_content: str | UnsetType = UNSET
     tool_calls: list[CalledTool] | UnsetType = UNSET
     function_call: CalledFunction | UnsetType = UNSET
+    annotations: list[CitationAnnotation] | UnsetType = UNSET
 
 
 class ChatChoice(Struct, kw_only=True):
@@ -146,6 +154,7 @@ class ChatDelta(Struct, kw_only=True, omit_defaults=True):
     reasoning_content: str | None = None
     tool_calls: list[ToolPiece] | None = None
     function_call: FunctionPiece | None = None
+    annotations: list[CitationAnnotation] | None = None
 
 
 class ChatChunkChoice(Struct, kw_only=True):

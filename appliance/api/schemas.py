@@ -152,6 +152,7 @@ class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):
     store: bool | None = None
     metadata: Metadata | None = None
     safety_identifier: Label | None = None
+    knowledge: Label | None = None  # ours: the knowledge base to answer from, by name or id
 
 
 class CompletionRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):

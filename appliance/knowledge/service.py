@@ -14,12 +14,13 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from appliance.config.schema import Knowledge as Settings
 from appliance.errors import InvalidValue, Overloaded
+from appliance.knowledge.answer_cache import AnswerCache
 from appliance.knowledge.embedding import Embedding, ServedEmbedder
 from appliance.knowledge.extract.messages import Limits
 from appliance.knowledge.extraction import Extraction
@@ -97,6 +98,7 @@ class Knowledge:
             settings.rerank,
             tuning or Tuning(),
         )
+        self.answers: AnswerCache[Any] = AnswerCache(settings.answer_cache_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Life

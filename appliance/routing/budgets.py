@@ -131,12 +131,13 @@ class Budgets:
         return int(self._clock() // 86_400)
 
     def _accounts(self, key: str, platform: str) -> tuple[_Account, ...]:
-        found = []
+        """Of each scope the first budget that matches."""
+        found: dict[str, _Account] = {}
         for budget in self._budgets:
             name = {"key": key, "platform": platform, "all": "*"}[budget.scope]
             if budget.scope == "all" or fnmatchcase(name, budget.name):
-                found.append(_Account(scope=budget.scope, name=name, budget=budget))
-        return tuple(found)
+                found.setdefault(budget.scope, _Account(scope=budget.scope, name=name, budget=budget))
+        return tuple(found.values())
 
     def _mirror(self, day: int, account: _Account, change: Amount) -> None:
         place = (day, account.scope, account.name)

@@ -51,7 +51,7 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One upstream call, or one try of a local model. `outcome`: `ok`, `hedged`, or a failure's kind."""
+    """One upstream call, or one try of a local model. `outcome`: `ok`, `left`, or a failure's kind."""
 
     platform: str
     model: str

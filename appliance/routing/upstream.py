@@ -39,7 +39,15 @@ class UpstreamStream:
     """One running answer. `read` until it gives None; `close` at any time, at once."""
 
     def __init__(
-        self, pool: Pool, connection: Connection, *, is_stream: bool, id: int, echo: str, key: Secret | None
+        self,
+        pool: Pool,
+        connection: Connection,
+        *,
+        is_stream: bool,
+        id: int,
+        echo: str,
+        goes_on: bool,
+        key: Secret | None,
     ) -> None:
         self._pool = pool
         self._connection = connection
@@ -48,7 +56,7 @@ class UpstreamStream:
         self._echo = echo  # the partial text that the answer is still to repeat
         self._parser = EventParser()
         self._finished: dict[int, FinishReason | None] = {}
-        self._has_content = False
+        self._has_content = goes_on  # of an answer that goes on, nothing may be missing
         self._is_done = False  # the service said [DONE]
         self._is_over = False
         self._failure: UpstreamFailure | None = None
@@ -183,11 +191,19 @@ class Upstream:
         )
 
     async def open(
-        self, request: RoutedRequest, model: Model, *, id: int, partial: str = "", seconds: float
+        self,
+        request: RoutedRequest,
+        model: Model,
+        *,
+        id: int,
+        seconds: float,
+        partial: str = "",
+        goes_on: bool = False,
     ) -> UpstreamStream:
         """Ask `model`; returns with the answer's head. Raises UpstreamFailure.
 
-        `partial` is the answer's beginning, to be continued; `seconds` bounds the whole answer.
+        `seconds` bounds the whole answer. `partial` is a chat answer's beginning, to be continued; `goes_on`
+        says that there is a beginning, in `partial` or in the prompt, and so an empty answer is an answer.
         """
         body = request_body(
             request,
@@ -216,6 +232,7 @@ class Upstream:
             is_stream=kind.startswith(b"text/event-stream"),
             id=id,
             echo=partial if model.continuation == "echo" else "",
+            goes_on=goes_on or bool(partial),
             key=self.platform.key,
         )
 
