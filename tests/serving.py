@@ -5,6 +5,7 @@ Knows processes and readiness, not what a test asks for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -73,10 +74,18 @@ class Served:
         self.lines: list[str] = []
         self._announced: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._read_log, daemon=True).start()
-        announced = self._announced.get(timeout=START_SECONDS)
-        assert announced is not None, f"the server ended at its start:\n{self.log}"
-        self.url = announced.removesuffix("/v1")
+        self.url = self._wait_for_address()
         self.http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
+
+    def _wait_for_address(self) -> str:
+        announced = None
+        with contextlib.suppress(queue.Empty):
+            announced = self._announced.get(timeout=START_SECONDS)
+        if announced is None:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not start:\n{self.log}")
+        return announced.removesuffix("/v1")
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None

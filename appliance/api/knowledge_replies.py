@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from appliance.knowledge.retrieve import Candidate
 from appliance.knowledge.views import BaseStatus
-from appliance.store.rows import Attributes, Batch, Counts, Document, StoredFile
+from appliance.store.rows import Attributes, Batch, Counts, Document, Folder, FolderFile, StoredFile
 
 
 class FileObject(Struct, kw_only=True):
@@ -175,6 +175,39 @@ class Reindexed(Struct, kw_only=True):
     id: str
     object: Literal["vector_store.reindexed"] = "vector_store.reindexed"
     documents: int
+
+
+class FolderProblem(Struct, kw_only=True):
+    path: str
+    problem: str
+
+
+class WatchedFolder(Struct, kw_only=True):
+    """`files` that have become documents; `problems` of those that could not."""
+
+    id: str
+    object: Literal["vector_store.folder"] = "vector_store.folder"
+    vector_store_id: str
+    path: str
+    files: int
+    problems: list[FolderProblem]
+
+
+class FolderList(Struct, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[WatchedFolder]
+
+
+def watched_folder(folder: Folder, files: dict[str, FolderFile]) -> WatchedFolder:
+    return WatchedFolder(
+        id=str(folder.id),
+        vector_store_id=folder.base,
+        path=folder.path,
+        files=sum(bool(file.file) for file in files.values()),
+        problems=[
+            FolderProblem(path=file.path, problem=file.problem) for file in files.values() if file.problem
+        ],
+    )
 
 
 def file_object(file: StoredFile) -> FileObject:

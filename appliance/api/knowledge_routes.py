@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.api import files, vector_store_files, vector_stores
+from appliance.api import files, folders, vector_store_files, vector_stores
 from appliance.api import knowledge_replies as replies
 from appliance.api import knowledge_schemas as schemas
 from appliance.api.operation import Operation
@@ -106,6 +106,31 @@ KNOWLEDGE_OPERATIONS = (
         replies.Reindexed,
         schemas.ReindexVectorStore,
         WRITING,
+    ),
+    Operation(
+        "POST",
+        STORE + "/folders",
+        folders.create_folder,
+        "Follow a folder of this machine",
+        replies.WatchedFolder,
+        schemas.WatchFolder,
+        WRITING,
+    ),
+    Operation(
+        "GET",
+        STORE + "/folders",
+        folders.list_folders,
+        "The folders that a knowledge base follows",
+        replies.FolderList,
+        errors=READING,
+    ),
+    Operation(
+        "DELETE",
+        STORE + "/folders/{folder_id}",
+        folders.delete_folder,
+        "Follow a folder no more; its documents stay",
+        replies.Deleted,
+        errors=WRITING,
     ),
     Operation(
         "POST",

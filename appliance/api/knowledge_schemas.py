@@ -12,7 +12,8 @@ Name = Annotated[str, Meta(max_length=256)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 AttributeText = Annotated[str, Meta(max_length=512)]
 AttributeName = Annotated[str, Meta(min_length=1, max_length=64)]
-Attributes = Annotated[dict[AttributeName, AttributeText | bool | float], Meta(max_length=16)]
+AttributeNumber = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Attributes = Annotated[dict[AttributeName, AttributeText | bool | AttributeNumber], Meta(max_length=16)]
 QueryText = Annotated[str, Meta(min_length=1, max_length=16_384)]
 Order = Literal["asc", "desc"]
 DocumentStatus = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -78,6 +79,12 @@ class ReindexVectorStore(Struct, forbid_unknown_fields=True, kw_only=True):
     """Ours: make every chunk and vector anew, with another embedder if one is named."""
 
     embedder: Name | None = None
+
+
+class WatchFolder(Struct, forbid_unknown_fields=True, kw_only=True):
+    """An absolute path on the machine that serves."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class AttachFile(Struct, forbid_unknown_fields=True, kw_only=True):

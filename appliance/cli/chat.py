@@ -63,6 +63,7 @@ def chat(
 @SYSTEM
 @TEMPERATURE
 @MAX_TOKENS
+@click.option("--kb", "base", metavar="NAME", help="Answer from this knowledge base, and list the sources.")
 def ask(
     question: tuple[str, ...],
     url: str | None,
@@ -70,6 +71,7 @@ def ask(
     system: str | None,
     temperature: float | None,
     max_tokens: int | None,
+    base: str | None,
 ) -> None:
     """Ask QUESTION and print the answer.
 
@@ -77,9 +79,32 @@ def ask(
     `hearth ask - < report.txt`.
     """
     text = sys.stdin.read() if question == ("-",) else " ".join(question)
+    if base is not None:
+        _ask_base(url, base, text, model, system, _options(temperature, max_tokens))
+        return
     messages = [*_opening(system), {"role": "user", "content": text}]
     with Client(url) as client:
         _print_answer(client, model or _first_chat_model(client), messages, _options(temperature, max_tokens))
+
+
+def _ask_base(
+    url: str | None, base: str, text: str, model: str | None, system: str | None, options: dict[str, Any]
+) -> None:
+    """The answer as it comes, then where it was found."""
+    from appliance.cli.kb import print_sources
+    from appliance.cli.kb_client import KnowledgeClient
+
+    citations: list[dict[str, Any]] = []
+    messages = [*_opening(system), {"role": "user", "content": text}]
+    with KnowledgeClient(url) as client:
+        name = model or _first_chat_model(client)
+        for said in client.stream_cited(name, messages, base, **options):
+            if isinstance(said, str):
+                print(said, end="", flush=True)
+            else:
+                citations.append(said)
+    print(flush=True)
+    print_sources(citations)
 
 
 def _print_answer(client: Client, model: str, messages: list[dict[str, str]], options: dict[str, Any]) -> str:

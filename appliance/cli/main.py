@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": ("appliance.cli.serve", "serve", "Start the server."),
     "chat": ("appliance.cli.chat", "chat", "Talk to a model in the terminal."),
     "ask": ("appliance.cli.chat", "ask", "Ask one question and print the answer."),
+    "kb": ("appliance.cli.kb", "kb", "Make, fill, search and export knowledge bases."),
     "models": ("appliance.cli.models", "models", "List, fetch, add, check and remove models."),
     "config": ("appliance.cli.config", "config", "Show the settings in force, and where they come from."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),

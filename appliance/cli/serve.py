@@ -7,13 +7,11 @@ import sys
 
 import click
 
-from appliance.cli.progress import ProgressDisplay
 from appliance.cli.settings import SET_OPTION, load_settings, open_library
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
 from models.errors import ModelError
 from models.pack import load_pack
-from models.pull import has_pack, pull_pack
 from models.store import Store
 
 
@@ -56,6 +54,10 @@ def serve(
 
 def fetch_missing(settings: Settings, store: Store) -> None:
     """Pull the pack unless it is whole already. With some chat model installed, a failure is only told."""
+    # Imported here: the one-file executable never fetches, and starts sooner without a network client.
+    from appliance.cli.progress import ProgressDisplay
+    from models.pull import has_pack, pull_pack
+
     pack = load_pack(settings.pack)
     if has_pack(store, pack):
         return

@@ -15,7 +15,7 @@ ENTRIES = 1000
 
 
 class AnswerCache(Generic[Answer]):
-    """By (base, generation, everything that was asked); a change of the base makes its entries unreachable."""
+    """By base, generation and all that was asked; a change of the base makes its entries unreachable."""
 
     def __init__(self, seconds: float, entries: int = ENTRIES) -> None:
         self._seconds, self._entries = seconds, entries

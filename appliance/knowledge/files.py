@@ -34,13 +34,13 @@ class Received(NamedTuple):
 
 class Files:
     def __init__(self, database: Database, directory: Path, most_bytes: int) -> None:
-        self._database, self._directory, self._most_bytes = database, directory, most_bytes
+        self._database, self.directory, self._most_bytes = database, directory, most_bytes
         directory.mkdir(parents=True, exist_ok=True)
         self._clean()
 
     def path(self, id: str) -> Path:
         """Where the file's bytes lie. `id` comes out of the database, never out of a request."""
-        return self._directory / id
+        return self.directory / id
 
     async def receive(self, content: AsyncIterator[bytes]) -> Received:
         """Write the content beside its place. `keep` or `discard` it then.
@@ -130,11 +130,11 @@ class Files:
         finally:
             os.close(descriptor)
         partial.rename(self.path(id))
-        sync_directory(self._directory)
+        sync_directory(self.directory)
 
     def _clean(self) -> None:
         known: set[str] = self._database.read(_ids)
-        for path in self._directory.iterdir():
+        for path in self.directory.iterdir():
             if path.name not in known:
                 path.unlink(missing_ok=True)
 

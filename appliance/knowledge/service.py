@@ -26,6 +26,7 @@ from appliance.knowledge.extract.messages import Limits
 from appliance.knowledge.extraction import Extraction
 from appliance.knowledge.files import Files
 from appliance.knowledge.filters import Filter
+from appliance.knowledge.folders import Folders
 from appliance.knowledge.ingest import Ingest
 from appliance.knowledge.reindex import Reindex
 from appliance.knowledge.retrieve import Tuning
@@ -88,6 +89,9 @@ class Knowledge:
         self._ingest = Ingest(
             self._database, self._indexes, self.files, self._extraction, self._embedding, limits
         )
+        self.folders = Folders(
+            self._database, self.files, settings.file_bytes, self.add_documents, self.remove_file
+        )
         self._reindex = Reindex(self._database, self._indexes, self._ingest)
         self._search = Search(
             self._database,
@@ -106,11 +110,13 @@ class Knowledge:
     def start(self) -> None:
         self._ingest.start()
         self._tasks.add(asyncio.create_task(self._sweep()))
+        self._tasks.add(asyncio.create_task(self.folders.start()))
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.folders.stop()
         await self._ingest.stop()
         await self._extraction.stop()
         await asyncio.to_thread(self.close)
@@ -237,6 +243,7 @@ class Knowledge:
             base = bases.get_owned(connection, principal, id)
             return _drop_base(connection, base.id)
 
+        await self.folders.end_all(principal, id)
         for edition in await self._write(work):
             await asyncio.to_thread(self._indexes.forget, edition)
 

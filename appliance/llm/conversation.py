@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from appliance.errors import InvalidRequest, TemplateRefusal
 from appliance.llm.dialects import detect
-from appliance.llm.dialects.dialect import offered
+from appliance.llm.dialects.dialect import Definitions, Turn, offered
 from appliance.llm.template import ChatTemplate
 from appliance.records import ChatPrompt
 
@@ -41,10 +42,21 @@ class Conversation:
             **self._reasoning_options(prompt, at_once=is_forced or is_constrained),
             **prompt.template_options,
         }
-        text = self._template.render(turns, tools=tools, options=options)
+        text = self._render(turns, tools, options)
         if is_forced:
             return self.dialect.without_reasoning(text)
         return self.dialect.opened(text) if is_constrained else text
+
+    def _render(self, turns: list[Turn], tools: Definitions | None, options: dict[str, Any]) -> str:
+        try:
+            return self._template.render(turns, tools=tools, options=options)
+        except TemplateRefusal:
+            raise
+        except InvalidRequest:
+            if tools is not None or not self._template.has_tools:
+                raise
+            # The convention is None for no tools, but some templates loop over them without asking.
+            return self._template.render(turns, tools=[], options=options)
 
     def warnings(self, prompt: ChatPrompt, *, is_constrained: bool = False) -> Iterator[str]:
         if self.dialect.warning and offered(prompt):

@@ -99,12 +99,14 @@ class FakeBackend:
         self._cache: dict[int, list[tuple[int, int]]] = {}  # per sequence: token and cell
         self._next_cell = 0
         self._rows: list[list[int]] = []  # the history that each row of logits follows from
+        self._views: dict[int, Logits] = {}
         self.before_decode: Callable[[Sequence[Span]], None] | None = None
 
     def decode(self, spans: Sequence[Span]) -> None:
         if self.before_decode is not None:
             self.before_decode(spans)
         self._rows = []
+        self._views.clear()
         for span in spans:
             held = self._cache.setdefault(span.sequence, [])
             if len(held) != span.start:
@@ -127,8 +129,10 @@ class FakeBackend:
         return len({cell for held in self._cache.values() for _, cell in held})
 
     def logits(self, row: int) -> Logits:
-        values = np.zeros(self.vocabulary.size, np.float32)
-        values[self._answer(self._rows[row])] = 8.0
+        values = self._views.get(row)
+        if values is None:
+            values = self._views[row] = np.zeros(self.vocabulary.size, np.float32)
+            values[self._answer(self._rows[row])] = 8.0
         return values
 
     def sampler(self, params: SamplingParams, seed: int) -> FakeSampler:

@@ -17,9 +17,9 @@ from appliance.routing.balance import Balancer, Lease
 from appliance.routing.budgets import Amount, Budgets, Reservation
 from appliance.routing.decision import Candidate
 from appliance.routing.failure import UpstreamFailure
-from appliance.routing.registry import Instance, Model
+from appliance.routing.registry import Model
 from appliance.routing.request import ANSWER_GUESS, Events, RoutedRequest, guess_tokens
-from appliance.routing.upstream import Upstream, UpstreamStream
+from appliance.routing.upstream import Upstream, Upstreams, UpstreamStream
 
 MILLION = 1_000_000
 
@@ -192,7 +192,7 @@ async def reserve(
 async def open_online(
     candidate: Candidate,
     balancer: Balancer,
-    upstreams: dict[Instance, Upstream],
+    upstreams: Upstreams,
     budgets: Budgets | None,
     request: RoutedRequest,
     *,
@@ -214,7 +214,7 @@ async def open_online(
     answer = OnlineAnswer(candidate, lease, budgets, reservation)
     avoid.add(answer.instance)
     try:
-        upstream = upstreams[lease.instance]
+        upstream = upstreams[candidate.model.platform, lease.instance.endpoint]
         await answer.open(upstream, request, partial=partial, seconds=seconds, goes_on=goes_on)
     except UpstreamFailure as failure:
         await answer.end(failure)

@@ -14,6 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from appliance.routing.breaker import Breaker, BreakerState
+from appliance.routing.endpoint import Endpoint
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.registry import Instance, Model
 from appliance.routing.settings import Breaker as BreakerSettings
@@ -101,10 +102,10 @@ class Balancer:
             for seat in self._seats
         ]
 
-    def note_unhealthy(self, instance: Instance) -> None:
+    def note_unhealthy(self, endpoint: Endpoint) -> None:
         """A health check failed. That one succeeds says nothing: only answers bring an instance back."""
         for seat in self._seats:
-            if seat.instance == instance:
+            if seat.instance.endpoint == endpoint:
                 seat.breaker.fail()
 
     async def acquire(self, key: str, work: int, avoid: Collection[str] = ()) -> Lease:

@@ -34,10 +34,10 @@ from appliance.routing.balance import Balancer
 from appliance.routing.budgets import Budgets
 from appliance.routing.decision import Candidate, Decision
 from appliance.routing.failure import UpstreamFailure
-from appliance.routing.registry import Instance, Model
+from appliance.routing.registry import Model
 from appliance.routing.request import Attempt, Continuation, Events, Route, RoutedRequest, guess_tokens
 from appliance.routing.settings import Routing
-from appliance.routing.upstream import ANSWER_SECONDS, Upstream
+from appliance.routing.upstream import ANSWER_SECONDS, Upstreams
 from appliance.routing.wire import left_out
 
 _ids = itertools.count(1)
@@ -56,7 +56,7 @@ class Candidates(msgspec.Struct, frozen=True, kw_only=True):
 
     routing: Routing
     balancers: Mapping[str, Balancer]
-    upstreams: dict[Instance, Upstream]
+    upstreams: Upstreams
     platform_types: Mapping[str, str]
     local: Mapping[str, LocalModel]
     budgets: Budgets | None

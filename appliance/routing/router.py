@@ -28,10 +28,10 @@ from appliance.routing.dial import AddressCheck
 from appliance.routing.failover import Candidates, Observer, Routed
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.policy import CustomPolicy, decide
-from appliance.routing.registry import Instance, Model, Platform, Registry, build_registry
+from appliance.routing.registry import Model, Platform, Registry, build_registry
 from appliance.routing.request import Attempt, Route, RoutedRequest, guess_tokens, needs, role_of
 from appliance.routing.settings import Routing
-from appliance.routing.upstream import Upstream
+from appliance.routing.upstream import Upstream, Upstreams
 
 log = logging.getLogger("hearth.routing")
 
@@ -228,7 +228,7 @@ class Router:
     def _assemble(
         self, routing: Routing, registry: Registry, custom: CustomPolicy | None, before: _Setup | None
     ) -> _Setup:
-        upstreams: dict[Instance, Upstream] = {}
+        upstreams: Upstreams = {}
         balancers: dict[str, Balancer] = {}
         old = before.candidates if before is not None else None
         same_breaker = before is not None and before.routing.breaker == routing.breaker
@@ -237,14 +237,11 @@ class Router:
                 continue
             platform = registry.platforms[model.platform]
             for instance in model.instances:
-                known = old.upstreams.get(instance) if old is not None else None
-                if instance not in upstreams:
-                    is_same = known is not None and known.platform == platform
-                    upstreams[instance] = (
-                        known
-                        if known is not None and is_same
-                        else Upstream(platform, instance.endpoint, self._check)
-                    )
+                place = (platform.name, instance.endpoint)
+                known = old.upstreams.get(place) if old is not None else None
+                if known is None or known.platform != platform:
+                    known = upstreams.get(place) or Upstream(platform, instance.endpoint, self._check)
+                upstreams[place] = known
             balancer = old.balancers.get(model.id) if old is not None else None
             if balancer is None or balancer.model != model or not same_breaker:
                 balancer = Balancer(model, routing.breaker, self._clock)
@@ -275,23 +272,24 @@ class Router:
         """Ask a platform's own instances for their models, for ever; only configured hosts are ever asked."""
         while True:
             setup = self._setup
-            for instance, upstream in list(setup.candidates.upstreams.items()):
+            for upstream in list(setup.candidates.upstreams.values()):
                 if upstream.platform.name == platform.name:
-                    await self._check_instance(setup, instance, upstream)
+                    await self._check_instance(setup, upstream)
             pause = platform.health_seconds or 300.0
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
 
-    async def _check_instance(self, setup: _Setup, instance: Instance, upstream: Upstream) -> None:
+    async def _check_instance(self, setup: _Setup, upstream: Upstream) -> None:
         try:
             names: Sequence[str] = await upstream.models()
         except UpstreamFailure as failure:
-            log.info("health of %s %s: %s", upstream.platform.name, instance.endpoint.url, failure)
+            log.info("health of %s %s: %s", upstream.platform.name, upstream.endpoint.url, failure)
             # A service without /models is no ill service.
             if failure.is_blamed and failure.kind != "rejected_key":
                 for balancer in setup.candidates.balancers.values():
-                    balancer.note_unhealthy(instance)
+                    if balancer.model.platform == upstream.platform.name:
+                        balancer.note_unhealthy(upstream.endpoint)
             return
-        if upstream.platform.discover and instance.endpoint == upstream.platform.endpoint:
+        if upstream.platform.discover and upstream.endpoint == upstream.platform.endpoint:
             self._discover(upstream.platform, names)
 
     def _discover(self, platform: Platform, names: Sequence[str]) -> None:

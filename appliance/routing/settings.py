@@ -100,7 +100,7 @@ class Platform(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     health_seconds: Annotated[
         float, Meta(ge=0, le=86_400, description="seconds between health checks; 0: none")
     ] = 30.0
-    models: Annotated[tuple[Model, ...], Meta(max_length=1000)] = ()
+    models: Annotated[tuple[Model, ...], Meta(max_length=1000, description="its models")] = ()
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -160,7 +160,10 @@ class Routing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         dict[str, tuple[Pattern, ...]],
         Meta(max_length=1000, description="further names, patterns too, and the models that they stand for"),
     ] = {}
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=1000)] = ()
+    rules: Annotated[
+        tuple[Rule, ...],
+        Meta(max_length=1000, description="policies for certain requests; the first match decides"),
+    ] = ()
     local_only_bases: Annotated[
         tuple[Pattern, ...],
         Meta(max_length=1000, description="knowledge bases whose requests never leave, whatever else says"),
@@ -180,5 +183,8 @@ class Routing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         float, Meta(ge=0, le=600, description="ask a second model after this silence; 0: never")
     ] = 0.0
     breaker: Breaker = field(default_factory=Breaker)
-    budgets: Annotated[tuple[Budget, ...], Meta(max_length=1000)] = ()
-    platforms: Annotated[tuple[Platform, ...], Meta(max_length=64)] = ()
+    budgets: Annotated[
+        tuple[Budget, ...],
+        Meta(max_length=1000, description="daily limits of online use; per scope the first match counts"),
+    ] = ()
+    platforms: Annotated[tuple[Platform, ...], Meta(max_length=64, description="the online services")] = ()

@@ -289,6 +289,10 @@ def _without_key(failure: UpstreamFailure, key: Secret | None) -> UpstreamFailur
     return failure
 
 
+# By platform and address: two platforms at one address have two keys.
+Upstreams = dict[tuple[str, Endpoint], Upstream]
+
+
 async def read_body(connection: Connection, limit: int) -> bytes:
     """A whole body of at most `limit` bytes. Raises UpstreamFailure."""
     pieces: list[bytes] = []

@@ -104,6 +104,14 @@ def edition_of(connection: Connection, id: str) -> Edition:
     return _base(row).edition
 
 
+def owner_of(connection: Connection, id: str) -> str:
+    """Raises NotFound."""
+    row = connection.execute("SELECT owner FROM bases WHERE id = ?", (id,)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no knowledge base {id!r}", param="vector_store_id")
+    return str(row[0])
+
+
 def all_current_editions(connection: Connection) -> set[int]:
     return {int(row[0]) for row in connection.execute("SELECT edition FROM bases WHERE edition IS NOT NULL")}
 

@@ -54,6 +54,10 @@ def find_page(
     return [_file(row) for row in rows], has_more
 
 
+def rename(connection: Connection, id: str, name: str) -> None:
+    connection.execute("UPDATE files SET name = ? WHERE id = ?", (name, id))
+
+
 def remove(connection: Connection, id: str) -> None:
     """Takes the row; documents made of it must be gone already, see `documents.remove`."""
     connection.execute("DELETE FROM files WHERE id = ?", (id,))

@@ -49,6 +49,7 @@ log = logging.getLogger("hearth.workers")
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
 # No telemetry from onnxruntime; no debugger attached by ggml when it aborts.
 QUIET_LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "GGML_NO_BACKTRACE": "1"}
+LOADING_NEWS = 3.0  # seconds between two words about a load
 HEALTHY_AFTER = 30.0  # seconds of life after which a death is bad luck, not a pattern
 
 
@@ -113,6 +114,8 @@ class Supervisor:
     restarts: int = 0
     last_error: errors.HearthError | None = None
     pid: int | None = None
+    _loading_since: float = 0.0
+    _loading_told: float = 0.0
     _worker: WorkerProcess | None = None
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -281,7 +284,7 @@ class Supervisor:
                     for step in steps:
                         self._deliver(id, step)
             case Loading(model=model, fraction=fraction):
-                self.loading[model] = fraction
+                self._note_loading(model, fraction)
             case Ready(models=models):
                 self._become_ready(models)
             case Failed(id=0, error=error):
@@ -308,8 +311,21 @@ class Supervisor:
             pending.has_answered = pending.has_answered or answers
             pending.stream.put(event)
 
+    def _note_loading(self, model: str, fraction: float) -> None:
+        """A load that takes its time says so, with the time left."""
+        now = time.monotonic()
+        if model not in self.loading:
+            self._loading_since = self._loading_told = now
+        self.loading[model] = fraction
+        if now - self._loading_told > LOADING_NEWS and fraction > 0:
+            self._loading_told = now
+            left = (now - self._loading_since) * (1 - fraction) / fraction
+            log.info("loading %s: %.0f %%, about %.0f s left", model, 100 * fraction, left)
+
     def _become_ready(self, models: tuple[ModelFacts, ...]) -> None:
         self.facts, self.last_error = models, None
+        for facts in models:
+            log.info("%s is ready after %.1f s", facts.name, facts.load_seconds)
         self._set_state(State.READY)
         for pending in self._pending.values():  # left over from the last life, or come while loading
             self._send_request(pending)

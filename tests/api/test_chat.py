@@ -11,18 +11,19 @@ from tests.serving import CHAT, chat_body, events_of, text_of
 
 PATH = "/v1/chat/completions"
 PARIS, ROME = 7042, 7268  # the ids of " Paris" and " Rome" in SmolLM2's vocabulary
-STORY = "Tell me a long story about the sea."
+# The model is in no doubt at any step of this answer: what else is in the batch does not change it.
+QUESTION = "List the months of the year."
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
 
 
-def ask(http: httpx.Client, content: str = STORY, **parameters: Any) -> dict[str, Any]:
+def ask(http: httpx.Client, content: str = QUESTION, **parameters: Any) -> dict[str, Any]:
     response = http.post(PATH, json=chat_body(content, **parameters))
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
-def stream(http: httpx.Client, content: str = STORY, **parameters: Any) -> list[dict[str, Any]]:
+def stream(http: httpx.Client, content: str = QUESTION, **parameters: Any) -> list[dict[str, Any]]:
     response = http.post(PATH, json=chat_body(content, stream=True, **parameters))
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -36,11 +37,7 @@ def said(answer: dict[str, Any], choice: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def greedy(http: httpx.Client) -> dict[str, Any]:
-    """The model's most likely answer, with every token's logprobs.
-
-    It is asked for twice: a prompt in the cache and one computed anew may differ in the last bits.
-    """
-    ask(http, **GREEDY)
+    """The model's most likely answer, with every token's logprobs."""
     return ask(http, logprobs=True, top_logprobs=3, **GREEDY)
 
 
@@ -194,18 +191,19 @@ def test_the_developer_role_is_the_system_role(http: httpx.Client) -> None:
             {"role": role, "content": "You answer in one word."},
             {"role": "user", "content": "What is the capital of France?"},
         ]
-        response = http.post(PATH, json={"model": CHAT, "messages": messages, **GREEDY})
+        response = http.post(
+            PATH, json={"model": CHAT, "messages": messages, "temperature": 0, "max_tokens": 4}
+        )
         assert response.status_code == 200, response.text
         body: dict[str, Any] = response.json()
         return body
 
-    under("system")  # both of the following then find the prompt in the cache
     assert said(under("developer")) == said(under("system"))
     assert under("developer")["usage"]["prompt_tokens"] == under("system")["usage"]["prompt_tokens"]
 
 
 def test_text_parts_are_one_text(http: httpx.Client, greedy: dict[str, Any]) -> None:
-    parts = [{"type": "text", "text": STORY[:9]}, {"type": "text", "text": STORY[9:]}]
+    parts = [{"type": "text", "text": QUESTION[:9]}, {"type": "text", "text": QUESTION[9:]}]
     response = http.post(
         PATH, json={"model": CHAT, "messages": [{"role": "user", "content": parts}], **GREEDY}
     )

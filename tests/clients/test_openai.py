@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from tests.conftest import StartServer
 from tests.serving import CHAT, EMBED, MULTILINGUAL, RERANK, Served
 
-QUESTION = "What is the capital of France?"
+QUESTION = "List the months of the year."
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_chat(sdk: openai.OpenAI) -> None:
     answer = sdk.chat.completions.create(
         model=CHAT, messages=[{"role": "user", "content": QUESTION}], temperature=0, max_completion_tokens=12
     )
-    assert answer.choices[0].message.content
+    assert "January" in (answer.choices[0].message.content or "")
     assert answer.choices[0].message.role == "assistant"
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -40,8 +40,7 @@ def test_chat(sdk: openai.OpenAI) -> None:
 
 def test_a_chat_stream_gives_the_same_text_and_the_usage(sdk: openai.OpenAI) -> None:
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
-    for _ in range(2):  # the second time, as the stream, with the prompt in the cache
-        whole = sdk.chat.completions.create(model=CHAT, messages=messages, temperature=0, max_tokens=12)
+    whole = sdk.chat.completions.create(model=CHAT, messages=messages, temperature=0, max_tokens=12)
     stream = sdk.chat.completions.create(
         model=CHAT,
         messages=messages,
@@ -149,7 +148,7 @@ def test_async(server: Served) -> None:
 
     whole, streamed, width = asyncio.run(use())
     assert whole
-    assert streamed
+    assert whole == streamed
     assert width == 384
 
 

@@ -54,7 +54,7 @@ class Bench:
         self._events = gateway.makefile("rb")
         self.engine = Engine(FakeBackend(), Scheduler(LIMITS), lambda event: None)
         preparer = Preparer(FaultyVocabulary(), context_length=16)
-        self.preparation = Preparation(preparer, self.engine, WorkerChannel(worker))
+        self.preparation = Preparation(preparer, self.engine, WorkerChannel(worker), limit=64)
 
     def next_event(self) -> Event:
         (length,) = HEADER.unpack(self._events.read(HEADER.size))

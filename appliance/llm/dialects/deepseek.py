@@ -6,27 +6,52 @@ writes `NAME<｜tool▁sep｜>` and the arguments.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from appliance.llm.dialects.answer import Answer, read_section
 from appliance.llm.dialects.calls import Call, read_arguments, read_word
-from appliance.llm.dialects.dialect import Dialect, Turn
+from appliance.llm.dialects.dialect import Definitions, Dialect, Turn
 from appliance.llm.dialects.foreign import FENCE, read_text
+from appliance.llm.dialects.generic import NO_TOOLS
 from appliance.llm.dialects.hermes import read_closer
+from appliance.llm.dialects.instruction import describe, example_arguments, instructed
 from appliance.llm.dialects.lark import CallGrammar, quoted
 from appliance.llm.dialects.tape import Reading, Tape
-from appliance.records import GrammarConstraint, Message, Tool
+from appliance.records import ChatPrompt, GrammarConstraint, Message, Tool
 
 CALLS_BEGIN, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL_BEGIN, CALL_END, SEPARATOR = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁sep｜>"
 KIND = "function"
+WRITTEN_AS_JSON = re.compile(r"arguments['\"]?\]?\s*\|\s*tojson")
 
 
 class DeepSeek(Dialect):
     name = "deepseek"
     markers: ClassVar[tuple[str, ...]] = (CALLS_BEGIN, CALL_BEGIN, CALLS_END)
     quiet_tokens: ClassVar[tuple[str, ...]] = (CALL_END, SEPARATOR)
-    writes_arguments_as_text = True
+
+    def __init__(self, template: str, *, has_tools: bool) -> None:
+        super().__init__(template)
+        self._has_tools = has_tools
+        self.writes_arguments_as_text = WRITTEN_AS_JSON.search(template) is None
+        self.warning = None if has_tools else NO_TOOLS
+
+    def conversation(self, prompt: ChatPrompt) -> tuple[list[Turn], Definitions | None]:
+        """Most of these templates write calls and results, but not what tools there are."""
+        turns, tools = super().conversation(prompt)
+        if self._has_tools or tools is None:
+            return turns, tools
+        name, arguments = prompt.tools[0].name, example_arguments(prompt.tools[0])
+        call = f"{KIND}{SEPARATOR}{name}\n{FENCE}json\n{arguments}\n{FENCE}"
+        if not self._is_fenced:
+            call = f"{name}{SEPARATOR}{arguments}"
+        example = f"{CALLS_BEGIN}{CALL_BEGIN}{call}{CALL_END}{CALLS_END}"
+        return instructed(turns, describe(prompt.tools, example), self._template), None
+
+    @property
+    def _is_fenced(self) -> bool:
+        return f"{FENCE}json" in self._template
 
     def turn(self, message: Message, names: dict[str, str]) -> Turn:
         """Without a `content` where there are only calls: an empty one would become a turn of its own."""
@@ -44,7 +69,7 @@ class DeepSeek(Dialect):
 
     def call_grammar(self, grammar: CallGrammar, *, parallel: bool) -> GrammarConstraint:
         begin, end, separator = map(grammar.marker, (CALL_BEGIN, CALL_END, SEPARATOR))
-        is_fenced = f"{FENCE}json" in self._template
+        is_fenced = self._is_fenced
 
         def syntax(tool: Tool, arguments: str) -> str:
             if not is_fenced:

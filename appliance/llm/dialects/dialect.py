@@ -28,7 +28,7 @@ class Dialect:
     markers: ClassVar[tuple[str, ...]] = ()  # texts that begin a call
     quiet_tokens: ClassVar[tuple[str, ...]] = ()  # further control tokens that the parser must see
     always_parses: ClassVar[bool] = False  # answers have marks even without tools and reasoning
-    writes_arguments_as_text: ClassVar[bool] = False  # the template joins them to its text as they are
+    writes_arguments_as_text = False  # the template joins them to its text as they are
 
     def __init__(self, template: str) -> None:
         self._template = template

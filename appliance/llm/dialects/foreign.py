@@ -12,7 +12,7 @@ from appliance.llm.dialects.json_reader import Malformed
 from appliance.llm.dialects.tape import Reading, Tape
 
 FENCE = "```"
-TAGS = {f"<{name}>": f"</{name}>" for name in ("tool_call", "tools", "function_call", "tool")}
+TAGS = {f"<{name}>": f"</{name}>" for name in ("tool_call", "tool_calls", "tools", "function_call", "tool")}
 OPENERS = (FENCE, "{", "[", *TAGS)
 LANGUAGES = ("", "json", "tool_call", "tool_code", "xml", "plaintext")
 MAX_LANGUAGE_CHARS = 16

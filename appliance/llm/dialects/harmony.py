@@ -6,13 +6,14 @@ Source of the format: OpenAI's harmony response format.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from appliance.llm.dialects.answer import Answer, read_section
 from appliance.llm.dialects.calls import Call, read_arguments
 from appliance.llm.dialects.dialect import Dialect, Turn
 from appliance.llm.dialects.lark import CallGrammar, quoted
+from appliance.llm.dialects.single_calls import one_call_a_turn
 from appliance.llm.dialects.tape import Reading, Tape
 from appliance.records import GrammarConstraint, Message, Tool
 
@@ -37,6 +38,9 @@ class Harmony(Dialect):
     def reads_reasoning(self) -> bool:
         return True
 
+    def turns(self, messages: Sequence[Message]) -> list[Turn]:
+        return super().turns(one_call_a_turn(messages))
+
     def turn(self, message: Message, names: dict[str, str]) -> Turn:
         turn = super().turn(message, names)
         turn.pop("reasoning_content", None)
@@ -58,8 +62,10 @@ class Harmony(Dialect):
             recipient = RECIPIENT.search(header)
             if recipient is not None and answer.calls.tools:
                 tape.space = ""
-                yield from read_section(answer, header, _call_reader(recipient[1]))
-                yield from _read_end(tape)
+                if (yield from read_section(answer, header, _call_reader(recipient[1]))):
+                    yield from _read_end(tape)
+                else:
+                    yield from _read_body(answer, "final")
             else:
                 tape.take(len(header))
                 yield from _read_body(answer, channel[1] if channel else "final")

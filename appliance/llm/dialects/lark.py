@@ -62,7 +62,7 @@ def _schema(tool: Tool) -> dict[str, Any]:
 
     A keyword that cannot be enforced is passed over where the tool is not strict, as OpenAI does.
     """
-    schema = _closed(tool.parameters) if tool.parameters else {"properties": {}}
+    schema = _closed(tool.parameters or {"properties": {}})
     guidance = {
         "whitespace_flexible": False,
         "item_separator": ", ",

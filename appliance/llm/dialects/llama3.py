@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from msgspec.structs import replace
-
 from appliance.llm.dialects.answer import Answer, read_section
 from appliance.llm.dialects.calls import Call, read_call
 from appliance.llm.dialects.dialect import Dialect, Turn
 from appliance.llm.dialects.foreign import read_text
 from appliance.llm.dialects.lark import CallGrammar, json_call
+from appliance.llm.dialects.single_calls import one_call_a_turn
 from appliance.llm.dialects.tape import Reading, Tape
 from appliance.records import GrammarConstraint, Message
 
+HEADER = "<|start_header_id|>"  # of every turn
 PYTHON_TAG = "<|python_tag|>"
 
 
@@ -23,7 +23,7 @@ class Llama3(Dialect):
     markers: ClassVar[tuple[str, ...]] = (PYTHON_TAG,)
 
     def turns(self, messages: Sequence[Message]) -> list[Turn]:
-        return super().turns(_one_call_a_turn(messages))
+        return super().turns(one_call_a_turn(messages))
 
     def read_answer(self, answer: Answer) -> Reading[None]:
         tape = answer.tape
@@ -57,21 +57,3 @@ class Llama3(Dialect):
 def _read_spaced(tape: Tape, call: Call) -> Reading[None]:
     yield from tape.skip_space()
     yield from read_call(tape, call)
-
-
-def _one_call_a_turn(messages: Sequence[Message]) -> list[Message]:
-    """Turns with several calls taken apart, each call followed by its result: the template takes no other."""
-    results = {message.tool_call_id: message for message in messages if message.role == "tool"}
-    apart: list[Message] = []
-    moved: set[str | None] = set()
-    for message in messages:
-        if len(message.tool_calls) < 2:
-            if message.role != "tool" or message.tool_call_id not in moved:
-                apart.append(message)
-            continue
-        for call in message.tool_calls:
-            apart.append(replace(message, tool_calls=(call,)))
-            if call.id in results:
-                apart.append(results[call.id])
-                moved.add(call.id)
-    return apart
