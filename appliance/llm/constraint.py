@@ -61,9 +61,11 @@ class Closing:
             self._way_out = self._matcher.closing(at_most=room)
         return self._matcher.any_end if self._way_out == [] else self._next_out()
 
-    def has_moved(self) -> None:
-        """The text has grown by other tokens than `steer` gave."""
-        self._way_out = None
+    def has_moved(self, tokens: list[int]) -> None:
+        """The text has grown by `tokens`, which had to come. They begin the way out too, if one is known."""
+        known, self._way_out = self._way_out, None
+        if known is not None and known[: len(tokens)] == tokens:
+            self._way_out = known[len(tokens) :]
 
     def _next_out(self) -> int:
         if not self._way_out:
@@ -121,7 +123,7 @@ class Constrained:
             return []
         for token in tokens:
             self._matcher.accept(token)
-        self._closing.has_moved()
+        self._closing.has_moved(tokens)
         return tokens
 
     @property

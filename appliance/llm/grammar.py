@@ -16,7 +16,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
-from appliance.errors import InvalidValue, UnsupportedParameter
+from appliance.errors import InternalError, InvalidValue, UnsupportedParameter
 from appliance.llm.backend import Logits, Vocabulary
 from appliance.records import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
 
@@ -67,9 +67,9 @@ class Matcher:
         return min(self._ends)
 
     def accept(self, token: int) -> None:
-        """The sequence has grown by `token`, which was allowed."""
+        """The sequence has grown by `token`. Raises InternalError when it was not allowed after all."""
         if not self._native.consume_token(token):
-            raise AssertionError(f"a token that was allowed is refused: {self._native.get_error()}")
+            raise InternalError(f"the constraint cannot go on: {self._native.get_error()}")
 
     def restrict(self, logits: Logits) -> None:
         """Make every token that may not come next impossible, in place."""
@@ -91,7 +91,9 @@ class Matcher:
 
     def forced(self) -> list[int]:
         """The tokens that must come next in any case."""
-        return list(self._native.compute_ff_tokens())
+        tokens = list(self._native.compute_ff_tokens())
+        # A vocabulary may lack a token for some byte; the library then leaves the byte out of its answer.
+        return tokens[: self._native.validate_tokens(tokens)] if tokens else []
 
     def closing(self, at_most: int = LONGEST_CLOSING) -> list[int] | None:
         """Tokens that end the text soonest, the end token not included; None when `at_most` do not do.
@@ -109,8 +111,8 @@ class Matcher:
             step = trial.forced() or trial._soonest(used if weary else Counter())
             if not step or len(tokens) + len(step) > at_most:
                 return None
-            for token in step:
-                trial.accept(token)
+            if not all(trial._native.consume_token(token) for token in step):
+                return None  # a vocabulary without a token for some byte may lead nowhere
             tokens += step
             used.update(step)
         return tokens

@@ -20,12 +20,8 @@ import msgspec
 
 from appliance.errors import (
     Cancelled,
-    ContextLengthExceeded,
     DeadlineExceeded,
     Draining,
-    HearthError,
-    InvalidRequest,
-    Overloaded,
     Unavailable,
 )
 from appliance.records import ChatPrompt, Delta, Ended, Started, TextPrompt, Timings, TokenPrompt, Usage
@@ -33,6 +29,7 @@ from appliance.routing.answer import Answer, LocalAnswer, LocalModel, open_onlin
 from appliance.routing.balance import Balancer
 from appliance.routing.budgets import Budgets
 from appliance.routing.decision import Candidate, Decision
+from appliance.routing.exhausted import another_may_answer, nobody_answered
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.registry import Model
 from appliance.routing.request import Attempt, Continuation, Events, Route, RoutedRequest, guess_tokens
@@ -207,7 +204,7 @@ class Routed:
                     answer = await self._open(candidate)
             except UpstreamFailure as failure:
                 self._failures.append(failure)
-                if failure.error is not None and not _may_go_on(failure.error):
+                if failure.error is not None and not another_may_answer(failure.error):
                     raise failure.error from None
                 if self._seconds_left() <= 0:
                     raise self._out_of_time() from None
@@ -215,7 +212,7 @@ class Routed:
             self._chosen = answer.candidate
             self._reason = self._reason_for(answer.candidate)
             return answer
-        raise self._nobody()
+        raise nobody_answered(self._failures, self._attempts)
 
     async def _open_hedged(self, candidate: Candidate, after: float) -> Answer:
         """`candidate`, and after a while the next one as well; who speaks first is kept, the other is
@@ -395,29 +392,3 @@ class Routed:
 
     def _out_of_time(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the request's {self._request.deadline:g} s were over before its answer was")
-
-    def _nobody(self) -> HearthError:
-        """The error when every candidate has failed."""
-        last = self._failures[-1]
-        said = "; ".join(f"{each.model}: {each.outcome}" for each in self._attempts[-8:])
-        if last.error is not None:
-            return last.error
-        waits = [each.retry_after for each in self._failures if each.retry_after is not None]
-        if all(each.kind in ("busy", "rate_limited", "over_quota") for each in self._failures):
-            return Overloaded(
-                f"every model that may answer is busy ({said})",
-                code="upstream_busy",
-                retry_after=min(waits, default=1.0),
-            )
-        if all(each.kind == "refused" for each in self._failures):
-            return InvalidRequest(
-                f"every model that may answer refused the request: {last.detail}", code="upstream_refused"
-            )
-        return Unavailable(f"no model answered ({said})", code="no_model_answered", retry_after=1.0)
-
-
-def _may_go_on(error: HearthError) -> bool:
-    """Whether another candidate may do better after a local model's error."""
-    if isinstance(error, ContextLengthExceeded | Overloaded):
-        return True
-    return not isinstance(error, InvalidRequest | Cancelled | Draining)

@@ -7,7 +7,6 @@ garbage, for nobody can tell what text was lost with it. Knows no connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -361,12 +360,3 @@ def _kind(status: int, code: str) -> FailureKind:
     if status in (408, 425) or status >= 500 or status == 200:
         return "server_error"
     return "refused"
-
-
-def combined(usages: Sequence[Usage]) -> Usage:
-    """What several pieces of one answer used together; the prompt counts once, as first read."""
-    return Usage(
-        prompt_tokens=usages[0].prompt_tokens,
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        cached_tokens=usages[0].cached_tokens,
-    )

@@ -12,8 +12,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "CONFIG.md"
 HEAD = """# Settings
 
 A setting is taken from `$HEARTH_HOME/hearth.toml`, then from its environment variable, then from a flag
-(`--set key=value`, or its own flag where it has one); the later wins. An unknown key is an error that names the
-file and the key. `hearth config` shows what is in force. A list in a variable is separated by commas.
+(`--set key=value`, or its own flag where it has one); the later wins. An unknown key is an error that names
+the file and the key. `hearth config` shows what is in force. A list in a variable is separated by commas.
 
 | setting | default | variable | what it is for |
 |---|---|---|---|

@@ -56,8 +56,9 @@ def test_writes_of_many_threads_all_happen(database: Database) -> None:
     futures: list[Future[object]] = []
 
     def insert() -> None:
-        for _ in range(20):
-            futures.append(database.write(lambda c: c.execute("INSERT INTO t VALUES(1)") and None))
+        futures.extend(
+            database.write(lambda c: c.execute("INSERT INTO t VALUES(1)") and None) for _ in range(20)
+        )
 
     threads = [threading.Thread(target=insert) for _ in range(8)]
     for thread in threads:

@@ -102,8 +102,11 @@ def make_text(seed: int, length: int = 200) -> str:
     """
     chance = random.Random(seed)
     words: list[str] = []
-    while len(" ".join(words)) < length:
+    size = 0
+    while size < length:
         words.append(chance.choice(_WORDS) + (str(chance.randrange(1000)) if chance.random() < 0.3 else ""))
+        size += len(words[-1]) + 1
+    words.append("")
     return " ".join(words)[:length]
 
 
