@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from appliance.cli.options import URL
 from appliance.client import Client
 from appliance.errors import HearthError, Unavailable
 
-URL = click.option("--url", metavar="URL", help="The server. Default: $HEARTH_URL or http://127.0.0.1:8080.")
 MODEL = click.option("--model", metavar="NAME", help="The model. Default: the first chat model served.")
 SYSTEM = click.option("--system", metavar="TEXT", help="Instructions that precede the conversation.")
 TEMPERATURE = click.option("--temperature", type=click.FloatRange(0, 2), help="0 is sober, 2 is wild.")

@@ -14,8 +14,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from appliance.cli.chat import URL
 from appliance.cli.kb_client import KnowledgeClient, files_under
+from appliance.cli.options import URL
 from appliance.errors import HearthError, InvalidValue
 
 BATCH = 500

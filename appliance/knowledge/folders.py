@@ -49,8 +49,8 @@ class Folders:
 
     async def add(self, principal: Principal, base: str, path: Path) -> Folder:
         """Keep the base as the folder is, from now on. Raises InvalidValue for what is no folder."""
+        await self._read(lambda connection: bases.get_owned(connection, principal, base))
         await asyncio.to_thread(self._check, path)
-
         def work(connection: Connection) -> Folder:
             owned = bases.get_owned(connection, principal, base)
             return folders.add(connection, owned.id, str(path))

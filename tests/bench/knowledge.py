@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import html
 import json
 import math
@@ -25,10 +26,11 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.errors import NotFound
 from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
-from appliance.store.rows import LOCAL
+from appliance.store.rows import LOCAL, Page
 from tests.knowledge.conftest import opened, pieces
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -62,7 +64,10 @@ def read_cranfield(data: Path) -> Task:
     for entry in re.findall(r"<doc>(.*?)</doc>", text, re.DOTALL):
         number, title, body = (_tag(entry, tag) for tag in ("docno", "title", "text"))
         numbers[number] = len(documents)
-        documents.append((f"{number}.md", f"# {' '.join(title.split())}\n\n{body}\n"))
+        if body:  # two abstracts are empty
+            documents.append((f"{number}.md", f"# {' '.join(title.split())}\n\n{body}\n"))
+        else:
+            del numbers[number]
     titles = re.findall(r"<title>(.*?)</title>", (data / "cran.qry.xml").read_text("utf-8"), re.DOTALL)
     answers: list[set[int]] = [set() for _ in titles]
     for line in (data / "cranqrel.trec.txt").read_text("utf-8").splitlines():
@@ -101,6 +106,11 @@ def ndcg(ranked: Sequence[int], answers: set[int]) -> float:
 
 async def ingest(knowledge: Knowledge, name: str, task: Task) -> tuple[str, dict[str, int], float]:
     """A base with the task's documents; each file's number, and the seconds that ingest took."""
+    names = {file_name: number for number, (file_name, _) in enumerate(task.documents)}
+    with contextlib.suppress(NotFound):
+        known = (await knowledge.find(LOCAL, name)).id
+        found, _ = await knowledge.list_documents(LOCAL, known, Page(limit=100_000))
+        return known, {document.file: names[document.name] for document in found}, 0.0
     base = await knowledge.create_base(LOCAL, name)
     numbers = {}
     for number, (file_name, content) in enumerate(task.documents):
@@ -161,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=0, help="about this many of each set; 0: all")
     parser.add_argument("--rerank", action="store_true")
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--directory", type=Path, help="keep the bases here")
+    parser.add_argument("--directory", type=Path, help="keep the bases here, and use those that are there")
     arguments = parser.parse_args(argv)
     if not (arguments.data / "xquad.en.json").is_file():
         print(f"skipped: {arguments.data} has no evaluation data")

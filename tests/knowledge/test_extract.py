@@ -210,7 +210,8 @@ def test_epub(extract: Extract) -> None:
         **{
             "META-INF__container_xml": '<container><rootfile full-path="o/b.opf"/></container>',
             "o__b_opf": '<package><manifest><item id="c2" href="2.xhtml"/>'
-            '<item id="c1" href="1.xhtml"/></manifest><spine><itemref idref="c1"/><itemref idref="c2"/></spine></package>',
+            '<item id="c1" href="1.xhtml"/></manifest><spine><itemref idref="c1"/>'
+            '<itemref idref="c2"/></spine></package>',
             "o__1_xhtml": "<html><body><h1>Beginning</h1><p>It was night.</p></body></html>",
             "o__2_xhtml": "<html><body><h1>End</h1><p>It was day.</p></body></html>",
         }
