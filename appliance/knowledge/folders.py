@@ -51,6 +51,7 @@ class Folders:
         """Keep the base as the folder is, from now on. Raises InvalidValue for what is no folder."""
         await self._read(lambda connection: bases.get_owned(connection, principal, base))
         await asyncio.to_thread(self._check, path)
+
         def work(connection: Connection) -> Folder:
             owned = bases.get_owned(connection, principal, base)
             return folders.add(connection, owned.id, str(path))

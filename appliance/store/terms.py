@@ -19,7 +19,7 @@ from appliance.store.segment import query_words, segmented
 
 HEADING_WEIGHT = 1.0
 QUERY_WORDS = 64
-POSTINGS = 20_000
+POSTINGS = 6_000  # some 3 ms
 REMEMBERED_COUNTS = 50_000
 
 

@@ -19,9 +19,9 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
-LINKS = 16
-BUILD_WIDTH = 160
-SEARCH_WIDTH = 160
+LINKS = 20
+BUILD_WIDTH = 200
+SEARCH_WIDTH = 256
 STEP = 32  # vectors added while searches wait; a step takes some 20 ms
 SPARE = 1024
 
