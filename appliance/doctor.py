@@ -25,8 +25,9 @@ from appliance.errors import HearthError
 from appliance.orders import generator_order
 from appliance.version import VERSION
 from models.errors import ModelError
+from models.library import Library
 from models.pack import load_pack
-from models.store import Installed, Store
+from models.store import Installed
 
 GIB = 1024**3
 PROBE_SECONDS = 30
@@ -56,15 +57,15 @@ class EngineFacts(msgspec.Struct, frozen=True):
     onnxruntime_telemetry: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Every finding, section by section."""
+def examine(settings: Settings, library: Library) -> Iterator[Finding]:
+    """Every finding, section by section; `library` has the models to look at."""
     yield Finding("Hearth", "version", f"{VERSION}, {'one file' if paths.is_frozen() else 'from source'}")
     yield Finding("Hearth", "home", str(paths.home()))
     yield from _machine()
     yield from _engines()
     yield from _libraries()
     yield from _disk()
-    yield from _models(settings)
+    yield from _models(settings, library)
     yield from _port(settings)
 
 
@@ -169,33 +170,35 @@ def _disk() -> Iterator[Finding]:
         yield Finding("Disk", "space", text)
 
 
-def _models(settings: Settings) -> Iterator[Finding]:
+def _models(settings: Settings, library: Library) -> Iterator[Finding]:
     try:
-        store = Store(paths.models(paths.home()))
-        installed = store.list()
-        pack = load_pack(settings.pack)
+        installed = library.list()
+        missing = [] if library.carries(settings.pack) else _missing(settings.pack, library)
     except ModelError as error:
         yield Finding("Models", "store", error.message, "problem", "run `hearth models pull`")
         return
-    missing = [model.name for model in pack.models if not store.has(model)]
     if missing:
         yield Finding(
             "Models",
-            f"pack {pack.name}",
+            f"pack {settings.pack}",
             f"lacks {', '.join(missing)}",
             "warning",
             "run `hearth models pull`",
         )
     for model in installed:
-        yield _model(model, store, settings)
+        yield _model(model, library, settings)
 
 
-def _model(model: Installed, store: Store, settings: Settings) -> Finding:
+def _missing(pack: str, library: Library) -> list[str]:
+    return [model.name for model in load_pack(pack).models if not library.store.has(model)]
+
+
+def _model(model: Installed, library: Library, settings: Settings) -> Finding:
     size = f"{model.manifest.role}, {model.manifest.bytes / 1e6:,.0f} MB"
     if model.manifest.role != "chat":
         return Finding("Models", model.name, size)
     try:
-        order = generator_order(model, store, settings)
+        order = generator_order(model, library, settings)
     except HearthError as error:
         return Finding("Models", model.name, f"{size}: {error.message}", "warning", "it cannot be served now")
     return Finding("Models", model.name, f"{size}, fits, with a cache for {order.cells} tokens")

@@ -181,6 +181,8 @@ class Runtime:
 
     async def refresh_metrics(self) -> None:
         """Ask the workers for their gauges; a worker that does not answer soon is left out."""
+        if self._knowledge is not None:
+            self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
         await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))
 
     async def _measure(self, name: str, supervisor: Supervisor) -> None:

@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 
-from appliance.cli.settings import SET_OPTION, load_settings
+from appliance.cli.settings import SET_OPTION, load_settings, open_library
 from appliance.doctor import Finding, examine
 
 MARKS = {"ok": " ", "warning": "!", "problem": "✗"}
@@ -23,7 +23,7 @@ def doctor(as_json: bool, assignments: tuple[str, ...]) -> None:
     """
     findings = []
     section = ""
-    for finding in examine(load_settings(assignments)):
+    for finding in examine(load_settings(assignments), open_library()):
         findings.append(finding)
         if not as_json:
             if finding.section != section:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.progress import ProgressDisplay
-from appliance.cli.settings import load_settings, open_store
+from appliance.cli.settings import load_settings, open_library, open_store
 from appliance.errors import InvalidValue
 from models.add import add as add_model
 from models.errors import UnknownModel
@@ -34,7 +34,7 @@ def models() -> None:
 @models.command("list")
 def list_models() -> None:
     """Show installed models, and those that can be fetched."""
-    installed = {model.name: model for model in open_store().list()}
+    installed = {model.name: model for model in open_library().list()}
     table = Table("model", "for", "size", "languages", "licence", "state", box=None, padding=(0, 2, 0, 0))
     known = {model.name: model for model in catalogue().models()}
     for name, manifest in {**known, **{n: m.manifest for n, m in installed.items()}}.items():
@@ -49,9 +49,9 @@ def list_models() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show all that is known of the model NAME, its files and their hashes included."""
-    store = open_store()
+    library = open_library()
     try:
-        manifest = store.get(name).manifest
+        manifest = library.get(name).manifest
         installed = True
     except UnknownModel:
         manifest, installed = catalogue().get(name), False
@@ -66,7 +66,8 @@ def show(name: str) -> None:
     if manifest.pooling is not None:
         facts["dimensions"] = str(manifest.pooling.dimensions)
     if installed and manifest.format == "gguf":
-        header = read_gguf(store.path(name, "model.gguf"))
+        weights = library.extent(name, "model.gguf")
+        header = read_gguf(weights.path, weights.start, weights.length)
         facts["architecture"] = f"{header.architecture}, {header.parameter_count / 1e6:,.0f} M parameters"
         facts["quantisation"] = header.quantization
     for label, text in facts.items():

@@ -67,6 +67,11 @@ class Metrics:
             ["worker"],
             registry=self.registry,
         )
+        self.knowledge_cache_hit_rate = Gauge(
+            "knowledge_cache_hit_rate",
+            "Share of the texts to embed, since the start, whose vectors were known already",
+            registry=self.registry,
+        )
         self._worker_gauges = {
             name: Gauge(f"hearth_worker_{name}", text, ["worker"], registry=self.registry)
             for name, text in (

@@ -19,7 +19,7 @@ BLOCKS = frozenset(
 _CHARSET = re.compile(
     rb"""<(?:meta[^>]+charset|\?xml[^>]+encoding)\s*=\s*["']?([A-Za-z0-9_.:-]+)""", re.IGNORECASE
 )
-_SPACES = re.compile(r"[ \t\n\r\f]+")
+_SPACES = re.compile(r"[ \t\n\r\f\u00a0]+")
 
 
 def read_html(content: bytes) -> Iterator[Block]:
@@ -75,7 +75,7 @@ class _Walk:
             elif tag == "tr":
                 yield from self._flush()
                 cells = [_flat(cell) for cell in node.iter() if cell.tag in ("td", "th")]
-                yield self._block("row", " | ".join(cells))
+                yield self._block("row", " | ".join(cell for cell in cells if cell))
             elif tag == "br":
                 self._inline.append(" ")
             else:

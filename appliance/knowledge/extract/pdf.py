@@ -14,6 +14,7 @@ from appliance.knowledge.text import Block
 MOST_PAGES = 20_000
 _HYPHEN = re.compile(r"(?<=[a-zß-ÿ])[\u00ad\ufffe\u0002-]\n(?=[a-zß-ÿ])")
 _CJK_BREAK = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff，、；：])\n(?=[\u3040-\u30ff\u3400-\u9fff])")
+_LEADER = re.compile(r"(?:\s?\.){4,}")  # the dots between a title and its page in a table of contents
 _PARAGRAPH = re.compile(r"(?<=[.!?:。！？：])\n(?=[^a-z])|\n{2,}")
 
 
@@ -50,7 +51,7 @@ def _page_text(document: pypdfium2.PdfDocument, number: int) -> str:
 
 def _paragraphs(text: str) -> Iterator[str]:
     """A page's lines joined again: words across hyphens, Chinese and Japanese without a space."""
-    text = _CJK_BREAK.sub("", _HYPHEN.sub("", text))
+    text = _LEADER.sub(" …", _CJK_BREAK.sub("", _HYPHEN.sub("", text)))
     for paragraph in _PARAGRAPH.split(text):
         yield " ".join(paragraph.split())
 
