@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.errors import HearthError, InternalError, StorageFull, Unavailable
+from appliance.errors import HearthError, InternalError, Overloaded, StorageFull, Unavailable
 from appliance.knowledge.chunk import embedded_text
 from appliance.knowledge.embedding import Embedding, ServedEmbedder
 from appliance.knowledge.extract.messages import Job, Limits, Pieces, Refusal, Reply
@@ -41,6 +41,14 @@ class _Read(NamedTuple):
     edition: Edition
     served: ServedEmbedder | None
     reply: Reply
+
+
+class _Superseded(Exception):
+    """The base was made anew with another embedder while a document was being embedded with the old one."""
+
+    def __init__(self, edition: Edition) -> None:
+        super().__init__(edition.base)
+        self.edition = edition
 
 
 class Ingest:
@@ -142,7 +150,9 @@ class Ingest:
                 try:
                     await self._finish(read)
                     break
-                except (StorageFull, Unavailable) as error:
+                except _Superseded as change:
+                    read = await self._read_one(document, change.edition)
+                except (StorageFull, Unavailable, Overloaded) as error:
                     # The disk may be freed, the encoder may come back: the document waits as it is.
                     log.warning("%s waits: %s", document.name, error.message)
                     await asyncio.sleep(RETRY_SECONDS)
@@ -213,6 +223,6 @@ def _commit(
     now = bases.edition_of(connection, document.base)
     documents.set_text(connection, document.id, reply.text, reply.spans)
     if now.fingerprint != edition.fingerprint:
-        raise Unavailable("the knowledge base was just made anew with another embedder")
+        raise _Superseded(now)
     editions.add_chunks(connection, now.id, document.id, chunks, vectors)
     return documents.set_status(connection, document.id, "completed")

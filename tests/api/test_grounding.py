@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from tests.conftest import StartServer
 from tests.serving import CHAT, EMBED, Served, events_of, text_of
 
 MOON = "# The Moon\n\nNeil Armstrong was the first person who walked on the Moon, in July 1969.\n"
@@ -116,3 +117,22 @@ def test_a_wrong_base_is_told(
     response = server.http.post("/v1/chat/completions", json=body)
     assert response.status_code == status
     assert response.json()["error"]["param"] == param
+
+
+def test_an_answer_is_given_again_until_the_base_changes(start_server: StartServer) -> None:
+    own = start_server("knowledge.answer_cache_seconds=600", models=(CHAT, EMBED))
+    with openai.OpenAI(base_url=f"{own.url}/v1", api_key="any", timeout=120, max_retries=0) as client:
+        made = client.vector_stores.create(name="sky")
+        client.vector_stores.files.upload_and_poll(
+            vector_store_id=made.id, file=("moon.md", MOON.encode()), poll_interval_ms=50
+        )
+        first = ask(own, f"{CHAT}@sky", temperature=1.5)
+        assert first["warnings"] == []
+        again = ask(own, f"{CHAT}@sky", temperature=1.5)
+        assert message(again) == message(first)
+        assert "given again" in str(again["warnings"])
+        assert ask(own, f"{CHAT}@sky", temperature=1.4)["warnings"] == []
+        client.vector_stores.files.upload_and_poll(
+            vector_store_id=made.id, file=("more.md", b"The Moon is far."), poll_interval_ms=50
+        )
+        assert ask(own, f"{CHAT}@sky", temperature=1.5)["warnings"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -294,3 +295,22 @@ def test_a_store_is_made_anew(server: Served, store: openai.types.VectorStore) -
     assert response.json()["documents"] == 3
     found = server.http.post(f"/v1/vector_stores/{store.id}/search", json={"query": "first on the Moon"})
     assert found.json()["data"][0]["filename"] == "moon.md"
+
+
+def test_folders_are_followed(server: Served, store: openai.types.VectorStore, tmp_path: Path) -> None:
+    place = f"/v1/vector_stores/{store.id}/folders"
+    made = server.http.post(place, json={"path": str(tmp_path)})
+    assert made.status_code == 200, made.text
+    (listed,) = server.http.get(place).json()["data"]
+    assert (listed["id"], listed["path"], listed["files"]) == (made.json()["id"], str(tmp_path), 0)
+    for wrong in ("relative", "/nowhere/at/all", "/"):
+        assert server.http.post(place, json={"path": wrong}).status_code == 400
+    assert server.http.delete(f"{place}/abc").status_code == 404
+    assert server.http.delete(f"{place}/{listed['id']}").json()["deleted"]
+    assert server.http.get(place).json()["data"] == []
+
+
+def test_the_cache_tells_its_hit_rate(server: Served, store: openai.types.VectorStore) -> None:
+    assert store.file_counts.completed
+    rate = [line for line in server.http.get("/metrics").text.splitlines() if "cache_hit_rate " in line]
+    assert 0 <= float(rate[-1].split()[1]) <= 1

@@ -48,7 +48,6 @@ async def opened(
     installed = [store.get(name) for name in models]
     order = encoder_order(installed, store, Settings())
     encoder = EncoderHandle(Supervisor(role="encoder", order=order, program=paths.self_command()), 60)
-    encoder.supervisor.start()
     rerankers = [model for model in order.models if model.role == "rerank"]
     knowledge = Knowledge(
         directory / "knowledge",
@@ -64,6 +63,7 @@ async def opened(
         settings or KnowledgeSettings(),
         **options,  # type: ignore[arg-type]
     )
+    encoder.supervisor.start()
     knowledge.start()
     try:
         yield knowledge

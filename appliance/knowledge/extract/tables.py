@@ -35,11 +35,12 @@ def read_csv(content: bytes) -> Iterator[Block]:
 
 def read_xlsx(path: Path) -> Iterator[Block]:
     checked(path)
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    for number, sheet in enumerate(book.worksheets, 1):
-        yield Block("heading", sheet.title, 1, number)
-        rows = sheet.iter_rows(values_only=True, max_col=MOST_COLUMNS)
-        yield from _rows(([_shown(value) for value in row] for row in rows), number)
+    with path.open("rb") as content:  # openpyxl judges a path by its ending, and stored files have none
+        book = openpyxl.load_workbook(content, read_only=True, data_only=True, keep_links=False)
+        for number, sheet in enumerate(book.worksheets, 1):
+            yield Block("heading", sheet.title, 1, number)
+            rows = sheet.iter_rows(values_only=True, max_col=MOST_COLUMNS)
+            yield from _rows(([_shown(value) for value in row] for row in rows), number)
 
 
 def _rows(rows: Iterable[list[str]], page: int) -> Iterator[Block]:
