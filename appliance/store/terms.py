@@ -19,7 +19,7 @@ from appliance.store.segment import query_words, segmented
 
 HEADING_WEIGHT = 1.0
 QUERY_WORDS = 64
-POSTINGS = 6_000  # some 3 ms
+POSTINGS = 5_000  # some 2 ms
 REMEMBERED_COUNTS = 50_000
 
 
@@ -40,13 +40,12 @@ class Found(NamedTuple):
 def create(connection: Connection, edition: int) -> None:
     connection.execute(
         f"CREATE VIRTUAL TABLE terms_{edition:d} USING fts5(heading, body, content='', contentless_delete=1,"
-        " tokenize='porter unicode61 remove_diacritics 2');"
-        f"CREATE VIRTUAL TABLE words_{edition:d} USING fts5vocab(terms_{edition:d}, 'row')"
+        " tokenize='porter unicode61 remove_diacritics 2')"
     )
 
 
 def drop(connection: Connection, edition: int) -> None:
-    connection.execute(f"DROP TABLE words_{edition:d}; DROP TABLE terms_{edition:d}")
+    connection.execute(f"DROP TABLE terms_{edition:d}")
 
 
 def add(connection: Connection, edition: int, entries: Iterable[tuple[int, str, str]]) -> None:
@@ -65,20 +64,21 @@ def remove(connection: Connection, edition: int, first_chunk: int, count: int) -
 
 
 class WordCounts:
-    """In how many chunks a word stands, remembered; a count may lag behind the index, as a cost may."""
+    """In how many chunks a word stands, POSTINGS or more being all the same; remembered for a while, so a
+    count may lag behind the index, as a cost may."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, str], int] = {}
         self._lock = threading.Lock()
 
-    def of(self, connection: Connection, edition: int, stem: str) -> int:
+    def of(self, connection: Connection, edition: int, word: str, stem: str) -> int:
         key = (edition, stem)
         with self._lock:
             if (known := self._counts.get(key)) is not None:
                 return known
         row = connection.execute(
-            f"SELECT doc FROM words_{edition:d} WHERE term = ?",  # noqa: S608
-            (stem,),
+            f"SELECT count(*) FROM (SELECT 1 FROM terms_{edition:d} WHERE terms_{edition:d} MATCH ? LIMIT ?)",  # noqa: S608
+            (f'"{word}"', POSTINGS),
         ).fetchone()
         count = int(row[0]) if row else 0
         with self._lock:
@@ -99,7 +99,7 @@ def search(
 ) -> Found:
     """The best chunks by BM25, best first; only of `documents` if given. `total`: chunks in the edition."""
     stems = _stems(connection, query_words(query, QUERY_WORDS))
-    known = {word: counts.of(connection, edition, stem) for word, stem in stems.items()}
+    known = {word: counts.of(connection, edition, word, stem) for word, stem in stems.items()}
     weight = sum(math.log((total - min(n, total) + 0.5) / (n + 0.5) + 1) for n in known.values())
     words = _affordable(known)
     if not words:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 LINKS = 20
 BUILD_WIDTH = 200
-SEARCH_WIDTH = 256
+SEARCH_WIDTH = 160
 STEP = 32  # vectors added while searches wait; a step takes some 20 ms
 SPARE = 1024
 

@@ -53,9 +53,8 @@ def extract(reader: tuple[asyncio.Runner, Extraction], measure: Measure, tmp_pat
     runner, extraction = reader
 
     def run(name: str, content: bytes | Path, limits: Limits | None = None) -> Reply:
-        path = content if isinstance(content, Path) else tmp_path / "content"
-        if isinstance(content, bytes):
-            path.write_bytes(content)
+        path = tmp_path / "content"  # stored files have no ending that would tell their format
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         job = Job(str(path), name, measure, 100, 10, limits or Limits(seconds=60))
         return runner.run(extraction.run(job))
 
