@@ -29,6 +29,7 @@ class Extraction:
         self._busy = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._burial: asyncio.Task[None] | None = None
 
     async def run(self, job: Job) -> Reply:
         """The job's reply. When the extractor itself is lost, the job is tried once more, then refused."""
@@ -50,6 +51,8 @@ class Extraction:
     async def stop(self) -> None:
         self._stay()
         await self._end()
+        if self._burial is not None:
+            await self._burial
 
     async def _ask(self, job: Job) -> Reply:
         if self._worker is None:
@@ -70,16 +73,19 @@ class Extraction:
             self._ending = None
 
     def _leave(self) -> None:
-        """Nothing has been asked for a while: hang up, and the process ends by itself."""
+        """Nothing has been asked for a while."""
         if self._worker is not None and not self._busy.locked():
-            self._worker.writer.close()
-            self._worker = None
+            worker, self._worker = self._worker, None
+            self._burial = asyncio.create_task(_bury(worker))
 
     async def _end(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        worker.writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.send_signal(signal.SIGKILL)
-        await worker.process.wait()
+        if worker is not None:
+            await _bury(worker)
+
+
+async def _bury(worker: WorkerProcess) -> None:
+    worker.writer.close()
+    with contextlib.suppress(ProcessLookupError):
+        worker.process.send_signal(signal.SIGKILL)
+    await worker.process.wait()

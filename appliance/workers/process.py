@@ -25,8 +25,17 @@ class WorkerProcess:
 
 
 async def launch(program: Sequence[str], role: str, environment: dict[str, str]) -> WorkerProcess:
-    """Start a worker of `role` and connect to it. Raises OSError when the process cannot start."""
+    """Start a worker of `role` and connect to it. Raises OSError when the process cannot start.
+
+    The process is the last thing made: a caller that is cancelled meanwhile leaves none behind.
+    """
     ours, theirs = socket.socketpair()
+    try:
+        reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
     try:
         process = await asyncio.create_subprocess_exec(
             *program,
@@ -39,11 +48,10 @@ async def launch(program: Sequence[str], role: str, environment: dict[str, str])
             env=environment,
         )
     except BaseException:
-        ours.close()
+        writer.close()
         raise
     finally:
         theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
     return WorkerProcess(process, reader, writer)
 
 
