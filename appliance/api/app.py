@@ -9,11 +9,14 @@ import time
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.errors import HANDLERS
 from appliance.api.openapi import DOCUMENT_OPERATION
+from appliance.api.operation import Handler
 from appliance.api.routes import OPERATIONS
 from appliance.runtime import Runtime
 
@@ -31,18 +34,26 @@ def build_app(runtime: Runtime) -> ASGIApp:
         finally:
             await runtime.stop()
 
-    routes = [
-        Route(operation.path, operation.handler, methods=[operation.method])
-        for operation in (*OPERATIONS, DOCUMENT_OPERATION)
-    ]
+    handlers: dict[str, dict[str, Handler]] = {}
+    for operation in (*OPERATIONS, DOCUMENT_OPERATION):
+        handlers.setdefault(operation.path, {})[operation.method] = operation.handler
     app = Starlette(
-        routes=routes,
+        routes=[Route(path, _by_method(found), methods=list(found)) for path, found in handlers.items()],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
     app.state.runtime = runtime
     return Observed(app, runtime)
+
+
+def _by_method(handlers: dict[str, Handler]) -> Handler:
+    """One handler for a path, so that a refused method is told of all that the path takes."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
 
 
 class Observed:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from appliance.api.unserved import refusal
 from appliance.errors import HearthError, InternalError, MethodNotAllowed, NotFound
 
 log = logging.getLogger("hearth.api")
@@ -40,6 +41,8 @@ def error_response(error: HearthError) -> Response:
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
         headers["retry-after-ms"] = str(round(error.retry_after * 1000))
+    if error.status == HTTPStatus.NOT_IMPLEMENTED:
+        headers["x-should-retry"] = "false"  # openai's clients ask again after any other 5xx
     return Response(
         msgspec.json.encode(error_body(error)),
         status_code=error.status,
@@ -56,14 +59,14 @@ async def handle_hearth_error(_: Request, error: Exception) -> Response:
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals: a path that does not exist, a method that it does not take."""
+    """Starlette's own refusals: a path without an answer, a method that it does not take."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]
     typed: HearthError
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         typed = MethodNotAllowed(f"{path} does not take {method}")
     elif error.status_code == HTTPStatus.NOT_FOUND:
-        typed = NotFound(
+        typed = refusal(path) or NotFound(
             f"there is no {path} on this server; see /openapi.json for what there is", code="path_not_found"
         )
     else:
