@@ -35,6 +35,11 @@ def knowledge(at: Path) -> Path:
     return at / "knowledge"
 
 
+def budgets(at: Path) -> Path:
+    """What was spent on online models, within the home `at`."""
+    return at / "budgets.db"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

@@ -60,13 +60,17 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):
-    """A conversation, to be rendered with the model's own template."""
+    """A conversation, to be rendered with the model's own template.
+
+    `continues`: the last turn is an answer's beginning, which is left open; the answer is what follows it.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     reasoning_effort: str | None = None  # None: as the template has it
     template_options: dict[str, Any] = {}
+    continues: bool = False
 
 
 class TextPrompt(Struct, frozen=True, kw_only=True, tag="text"):

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from appliance import paths
@@ -20,6 +21,10 @@ from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.orders import encoder_order, generator_order
 from appliance.records import EncoderModel, Order, WorkerStats
+from appliance.routing.budgets import Budgets
+from appliance.routing.local import LocalGenerator, local_model
+from appliance.routing.router import Router
+from appliance.security.egress import EgressGuard
 from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle
 from appliance.workers.supervisor import State, Supervisor
@@ -67,6 +72,8 @@ class Runtime:
             self._encoder_models = {model.name: model for model in order.models}
             self._encoder = EncoderHandle(self._supervise("encoder", order), patience)
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
+        self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
+        self.router = self._open_router()
 
     @staticmethod
     def _supervise(role: str, order: Order) -> Supervisor:
@@ -88,6 +95,29 @@ class Runtime:
             self.settings.knowledge,
         )
 
+    def _open_router(self) -> Router:
+        routing = self.settings.routing
+        is_online = routing.mode == "hybrid"
+        return Router(
+            routing,
+            {
+                name: (
+                    local_model(
+                        name,
+                        model.manifest.role,
+                        context_length=model.manifest.context_length,
+                        quality=routing.local_quality,
+                    ),
+                    LocalGenerator(partial(self.generator, name)) if model.manifest.role == "chat" else None,
+                )
+                for name, model in self._installed.items()
+            },
+            check=self.guard.check,
+            directory=paths.home(),
+            budgets=Budgets(paths.budgets(paths.home()), routing.budgets) if is_online else None,
+            observer=self.metrics.models,
+        )
+
     # Life
 
     def start(self) -> None:
@@ -96,6 +126,7 @@ class Runtime:
             supervisor.start()
         if self._knowledge is not None:
             self._knowledge.start()
+        self.router.start()
 
     async def stop(self) -> None:
         """Finish what runs, within the drain limit, then end every worker."""
@@ -104,6 +135,7 @@ class Runtime:
         if self._knowledge is not None:
             await self._knowledge.stop()
         await asyncio.gather(*(supervisor.stop(patience) for supervisor in self.supervisors().values()))
+        await self.router.close()
 
     def supervisors(self) -> dict[str, Supervisor]:
         """Every worker's supervisor, by the worker's public name."""
@@ -181,6 +213,9 @@ class Runtime:
 
     async def refresh_metrics(self) -> None:
         """Ask the workers for their gauges; a worker that does not answer soon is left out."""
+        self.metrics.models.clear_gauges()
+        for figures in self.router.figures():
+            self.metrics.models.show(figures.model, figures.platform, figures.waiting, figures.places)
         if self._knowledge is not None:
             self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
         await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))

@@ -1,4 +1,4 @@
-"""Answers' common parts: JSON bodies, and the headers that say which model answered and what was ignored."""
+"""Answers' common parts: JSON bodies, and the headers that say who answered, why, and what was ignored."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from collections.abc import Sequence
 import msgspec
 from starlette.responses import Response
 
+from appliance.routing.request import Route
+
 MAX_WARNING_HEADERS = 8
 _encode = msgspec.json.Encoder().encode
 
 
-def route_headers(model: str, warnings: Sequence[str]) -> dict[str, str]:
-    """`x-hearth-*`: everything is answered by the local model until routing says otherwise."""
-    headers = {"x-hearth-model": header_text(model), "x-hearth-route": "local"}
+def route_headers(routes: Sequence[Route], warnings: Sequence[str]) -> dict[str, str]:
+    """`x-hearth-*`: who answers, why, after which attempts; of several the first, with all attempts."""
+    first = routes[0]
+    attempts = [f"{a.platform}/{a.model} {a.outcome}" for route in routes for a in route.attempts]
+    if not any(a.outcome == "ok" for a in first.attempts):
+        attempts.append(f"{first.platform}/{first.model} answering")
+    headers = {
+        "x-hearth-route": first.name,
+        "x-hearth-model": header_text(first.model),
+        "x-hearth-reason": header_text(first.reason),
+        "x-hearth-attempts": header_text(", ".join(attempts)),
+    }
     if warnings:
         headers["x-hearth-warning"] = "; ".join(map(header_text, warnings[:MAX_WARNING_HEADERS]))
     return headers
 
 
-def json_answer(body: msgspec.Struct, model: str, warnings: Sequence[str] = ()) -> Response:
-    return Response(_encode(body), headers=route_headers(model, warnings), media_type="application/json")
+def json_answer(body: msgspec.Struct, routes: Sequence[Route], warnings: Sequence[str] = ()) -> Response:
+    return Response(_encode(body), headers=route_headers(routes, warnings), media_type="application/json")
 
 
 def json_body(body: msgspec.Struct, status: int = 200) -> Response:

@@ -13,6 +13,7 @@ from appliance.api.context import read_request, runtime_of
 from appliance.api.generation import Answer, Choice, answer_generation, now, sampling_params, timings_body
 from appliance.api.grounding import grounding_of
 from appliance.api.messages import messages_of
+from appliance.api.opening import given_of, open_generation
 from appliance.api.replies import (
     AssistantMessage,
     CalledFunction,
@@ -45,6 +46,7 @@ from appliance.records import (
     ToolCallDelta,
     Usage,
 )
+from appliance.routing.request import Route
 
 
 async def create_chat_completion(http: Request) -> Response:
@@ -53,7 +55,6 @@ async def create_chat_completion(http: Request) -> Response:
     runtime = runtime_of(http)
     messages = messages_of(request.messages)
     grounding = await grounding_of(http, request, messages, warnings)
-    generator = runtime.generator(grounding.model)
     sampling = sampling_params(
         request,
         runtime.settings.generator,
@@ -68,14 +69,21 @@ async def create_chat_completion(http: Request) -> Response:
         reasoning_effort=request.reasoning_effort,
         template_options=request.chat_template_kwargs or {},
     )
-    events = generator.generate(
-        prompt,
-        sampling,
+    generation = open_generation(
+        http,
+        model=grounding.model,
+        prompt=prompt,
+        sampling=sampling,
+        given=given_of(request),
         choices=request.n or 1,
         constraint=constraint_of(request, request.response_format),
         deadline=request.timeout,
+        conversation=request.prompt_cache_key or "",
+        bases=grounding.bases,
+        is_local_only=grounding.is_local_only,
     )
-    return await answer_generation(http, request, [grounding.events(events)], _shape(request), warnings)
+    generation = generation.with_events(grounding.events(generation.events))
+    return await answer_generation(http, request, [generation], _shape(request), warnings)
 
 
 def _max_tokens(request: ChatRequest, warnings: list[str]) -> int | None:
@@ -115,7 +123,7 @@ class _ChatShape:
                 )
                 for index, choice in enumerate(answer.choices)
             ],
-            usage=usage_body(answer.usage),
+            usage=usage_body(answer.usage, answer.routes[0]),
             timings=timings_body(answer.timings),
             warnings=answer.warnings,
         )
@@ -144,9 +152,9 @@ class _ChatShape:
         chunk.warnings = list(delta.warnings) or None
         return chunk
 
-    def closing(self, usage: Usage, timings: Timings) -> ChatChunk:
+    def closing(self, usage: Usage, timings: Timings, route: Route) -> ChatChunk:
         chunk = self._chunk([])
-        chunk.usage, chunk.timings = usage_body(usage), timings_body(timings)
+        chunk.usage, chunk.timings = usage_body(usage, route), timings_body(timings)
         return chunk
 
     def _message(self, choice: Choice) -> AssistantMessage:

@@ -9,10 +9,12 @@ from appliance.api import parameters
 from appliance.api.context import read_request, runtime_of
 from appliance.api.generation import Answer, answer_generation, now, sampling_params, timings_body
 from appliance.api.inputs import inputs
+from appliance.api.opening import given_of, open_generation
 from appliance.api.replies import TextChoice, TextChunk, TextCompletion, TextLogprobs, new_id, usage_body
 from appliance.api.schemas import MAX_PROMPTS, CompletionRequest
 from appliance.api.structured import constraint_of
 from appliance.records import Delta, TextPrompt, Timings, TokenLogprob, TokenPrompt, Usage
+from appliance.routing.request import Route
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's own default for this endpoint
 
@@ -21,24 +23,26 @@ async def create_completion(http: Request) -> Response:
     request = await read_request(http, CompletionRequest)
     warnings = parameters.check_completion(request)
     runtime = runtime_of(http)
-    generator = runtime.generator(request.model)
     sampling = sampling_params(
         request,
         runtime.settings.generator,
         max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
         top_logprobs=request.logprobs,
     )
-    events = [
-        generator.generate(
-            TextPrompt(text=prompt) if isinstance(prompt, str) else TokenPrompt(tokens=prompt),
-            sampling,
+    generations = [
+        open_generation(
+            http,
+            model=request.model,
+            prompt=TextPrompt(text=prompt) if isinstance(prompt, str) else TokenPrompt(tokens=prompt),
+            sampling=sampling,
+            given=given_of(request),
             choices=request.n or 1,
             constraint=constraint_of(request),
             deadline=request.timeout,
         )
         for prompt in inputs(request.prompt, "prompt", at_most=MAX_PROMPTS)
     ]
-    return await answer_generation(http, request, events, _TextShape(request.model), warnings)
+    return await answer_generation(http, request, generations, _TextShape(request.model), warnings)
 
 
 class _TextShape:
@@ -60,7 +64,7 @@ class _TextShape:
                 )
                 for index, choice in enumerate(answer.choices)
             ],
-            usage=usage_body(answer.usage),
+            usage=usage_body(answer.usage, answer.routes[0]),
             timings=timings_body(answer.timings),
             warnings=answer.warnings,
         )
@@ -82,9 +86,9 @@ class _TextShape:
             ]
         )
 
-    def closing(self, usage: Usage, timings: Timings) -> TextChunk:
+    def closing(self, usage: Usage, timings: Timings, route: Route) -> TextChunk:
         chunk = self._chunk([])
-        chunk.usage, chunk.timings = usage_body(usage), timings_body(timings)
+        chunk.usage, chunk.timings = usage_body(usage, route), timings_body(timings)
         return chunk
 
     def _chunk(self, choices: list[TextChoice]) -> TextChunk:

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.answer import json_answer, route_headers
-from appliance.api.context import runtime_of
 from appliance.api.errors import error_body
+from appliance.api.opening import Generation
 from appliance.api.replies import TimingsBody
 from appliance.api.schemas import SamplingFields
 from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
@@ -34,11 +34,10 @@ from appliance.records import (
     ToolCallDelta,
     Usage,
 )
-from appliance.telemetry.metrics import Metrics
+from appliance.routing.request import Events, Route
 
 Result = TypeVar("Result")
 Number = TypeVar("Number", int, float)
-Events = AsyncGenerator[Started | list[Delta] | Ended]
 
 
 @dataclass
@@ -84,6 +83,7 @@ class Answer:
     usage: Usage
     timings: Timings
     warnings: list[str]
+    routes: list[Route]  # one per prompt
 
 
 class Shape(Protocol):
@@ -97,7 +97,7 @@ class Shape(Protocol):
 
     def chunk(self, delta: Delta) -> msgspec.Struct: ...
 
-    def closing(self, usage: Usage, timings: Timings) -> msgspec.Struct:
+    def closing(self, usage: Usage, timings: Timings, route: Route) -> msgspec.Struct:
         """The chunk without choices that carries the usage."""
         ...
 
@@ -129,23 +129,27 @@ def _given(value: Number | None, default: Number) -> Number:
 
 
 async def answer_generation(
-    http: Request, request: SamplingFields, events: Sequence[Events], shape: Shape, warnings: list[str]
+    http: Request,
+    request: SamplingFields,
+    generations: Sequence[Generation],
+    shape: Shape,
+    warnings: list[str],
 ) -> Response:
     """Run the generations of one request and answer it, whole or as a stream.
 
-    Nothing is sent before every generation has its slot, so a refusal still gets its proper status.
+    Nothing is sent before every generation has somebody who answers, so a refusal still gets its status.
     """
-    metrics = runtime_of(http).metrics
+    events = [each.events for each in generations]
     if request.stream:
         started = await unless_client_leaves(http, _all_of(events, _start))
         warnings = warnings + [warning for each in started for warning in each.warnings]
-        lines = _Lines(request, events, shape, metrics).produce()
-        return EventStream(lines, route_headers(request.model, warnings))
+        headers = route_headers([each.route() for each in generations], warnings)
+        return EventStream(_Lines(request, generations, shape).produce(), headers)
     answers = await unless_client_leaves(http, _all_of(events, _collect))
-    for each in answers:
-        metrics.record_generation(request.model, each.usage, each.timings)
-    answer = _combined(answers, warnings)
-    return json_answer(shape.whole(answer), request.model, answer.warnings)
+    for answer, generation in zip(answers, generations, strict=True):
+        answer.routes.append(generation.route())
+    whole = _combined(answers, warnings)
+    return json_answer(shape.whole(whole), whole.routes, whole.warnings)
 
 
 async def _all_of(
@@ -181,6 +185,7 @@ def _combined(answers: Sequence[Answer], warnings: list[str]) -> Answer:
         usage=_sum_usage([answer.usage for answer in answers]),
         timings=_sum_timings([answer.timings for answer in answers]),
         warnings=warnings + [warning for answer in answers for warning in answer.warnings],
+        routes=[route for answer in answers for route in answer.routes],
     )
 
 
@@ -197,17 +202,15 @@ async def _collect(events: Events) -> Answer:
                     warnings.extend(delta.warnings)
             case Ended(usage=usage, timings=timings):
                 ordered = [choice for _, choice in sorted(choices.items())]
-                return Answer(ordered, usage, timings, warnings)
+                return Answer(ordered, usage, timings, warnings, [])
     raise InternalError("a generation ended without its end")
 
 
 class _Lines:
     """The lines of one stream. Prompts are streamed in their order; their choices are numbered through."""
 
-    def __init__(
-        self, request: SamplingFields, events: Sequence[Events], shape: Shape, metrics: Metrics
-    ) -> None:
-        self._request, self._events, self._shape, self._metrics = request, events, shape, metrics
+    def __init__(self, request: SamplingFields, generations: Sequence[Generation], shape: Shape) -> None:
+        self._request, self._generations, self._shape = request, generations, shape
         self._encode = msgspec.json.Encoder().encode
         self._usages: list[Usage] = []
         self._timings: list[Timings] = []
@@ -216,8 +219,8 @@ class _Lines:
     async def produce(self) -> AsyncGenerator[bytes]:
         """An error after the first line can only be an event: the status is out."""
         try:
-            for number, events in enumerate(self._events):
-                async for event in events:
+            for number, generation in enumerate(self._generations):
+                async for event in generation.events:
                     for line in self._lines_of(event, number * (self._request.n or 1)):
                         yield line
         except Cancelled:
@@ -226,9 +229,11 @@ class _Lines:
             yield data_line(self._encode(error_body(error)))
             return
         finally:
-            await _close_all(self._events)
+            await _close_all([generation.events for generation in self._generations])
         if self._request.stream_options and self._request.stream_options.include_usage:
-            closing = self._shape.closing(_sum_usage(self._usages), _sum_timings(self._timings))
+            closing = self._shape.closing(
+                _sum_usage(self._usages), _sum_timings(self._timings), self._generations[0].route()
+            )
             yield data_line(self._encode(closing))
         yield DONE
 
@@ -236,7 +241,6 @@ class _Lines:
         if isinstance(event, Ended):
             self._usages.append(event.usage)
             self._timings.append(event.timings)
-            self._metrics.record_generation(self._request.model, event.usage, event.timings)
         elif isinstance(event, list):
             for delta in _merged(event):
                 placed = msgspec.structs.replace(delta, choice=delta.choice + first_choice)
@@ -266,11 +270,19 @@ def _joined(first: Delta, second: Delta) -> Delta:
         tool_calls=first.tool_calls + second.tool_calls,
         tokens=first.tokens + second.tokens,
         logprobs=first.logprobs + second.logprobs,
+        warnings=first.warnings + second.warnings,
     )
 
 
 def _says_something(delta: Delta) -> bool:
-    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.logprobs or delta.finish_reason)
+    return bool(
+        delta.text
+        or delta.reasoning
+        or delta.tool_calls
+        or delta.logprobs
+        or delta.finish_reason
+        or delta.warnings
+    )
 
 
 def _sum_usage(usages: Sequence[Usage]) -> Usage:

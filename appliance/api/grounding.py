@@ -13,24 +13,29 @@ import msgspec
 from starlette.requests import Request
 
 from appliance.api.context import principal_of, runtime_of
-from appliance.api.generation import Events
 from appliance.api.schemas import ChatRequest
 from appliance.errors import InvalidValue
 from appliance.knowledge import prompt
 from appliance.knowledge.answer_cache import AnswerCache
 from appliance.knowledge.retrieve import Candidate
 from appliance.records import Delta, Ended, Message, Started, Timings, Usage
+from appliance.routing.request import Events
+from appliance.store.rows import Base
 
 SEPARATOR = "@"
+# A base whose metadata says `routing: local-only` is answered from by models of this machine only.
+ROUTING_KEY, LOCAL_ONLY = "routing", "local-only"
 
 Said = tuple[Started, list[Delta], Ended]
 
 
 class Grounding:
-    """Without a base: everything stays as it is."""
+    """Without a base: everything stays as it is. `bases`: whose text is in the prompt, by id and name."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, base: Base | None = None) -> None:
         self.model = model
+        self.bases = () if base is None else tuple(filter(None, (base.id, base.name)))
+        self.is_local_only = base is not None and base.metadata.get(ROUTING_KEY) == LOCAL_ONLY
 
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return messages
@@ -42,8 +47,8 @@ class Grounding:
 class _FromPassages(Grounding):
     """The model answers from passages, and its answer is given their citations."""
 
-    def __init__(self, model: str, passages: Sequence[Candidate], keep: _Keep | None) -> None:
-        super().__init__(model)
+    def __init__(self, model: str, base: Base, passages: Sequence[Candidate], keep: _Keep | None) -> None:
+        super().__init__(model, base)
         self._passages, self._keep = passages, keep
 
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -124,7 +129,7 @@ async def grounding_of(
         return Grounding(request.model)
     runtime, principal = runtime_of(http), principal_of(http)
     knowledge = runtime.knowledge
-    runtime.generator(model)  # a wrong model is told before anything is searched
+    runtime.router.check_model(model, "chat")  # a wrong model is told before anything is searched
     queries = prompt.questions(messages)
     if not queries:
         raise InvalidValue("there is no user message to search the knowledge base for", param="messages")
@@ -141,7 +146,7 @@ async def grounding_of(
     warnings += answer.warnings
     if not answer.candidates or answer.relevance < runtime.settings.knowledge.min_relevance:
         return _Ready(model, _nothing(base.name or base.id, queries[0], request.n or 1))
-    return _FromPassages(model, prompt.chosen(answer.candidates), keep)
+    return _FromPassages(model, base, prompt.chosen(answer.candidates), keep)
 
 
 def _nothing(base: str, question: str, choices: int) -> Said:

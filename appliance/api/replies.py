@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from appliance.records import Citation, FinishReason, TokenLogprob, Usage
+from appliance.routing.request import Route
 
 
 def new_id(prefix: str) -> str:
@@ -27,21 +28,70 @@ class CompletionDetails(Struct, kw_only=True):
     rejected_prediction_tokens: int = 0
 
 
+class AttemptBody(Struct, kw_only=True):
+    """`outcome`: ok, left, or the kind of failure."""
+
+    platform: str
+    model: str
+    outcome: str
+    seconds: float
+
+
+class ContinuationBody(Struct, kw_only=True):
+    """The answer was cut after so many characters, and `model` went on."""
+
+    characters: int
+    model: str
+
+
+class RouteBody(Struct, kw_only=True):
+    """Ours: who answered and why, as the headers `x-hearth-…` say it."""
+
+    route: Literal["local", "online"]
+    model: str
+    platform: str
+    policy: str
+    reason: str
+    attempts: list[AttemptBody]
+    continuations: list[ContinuationBody]
+    cost: float
+    arm: str | UnsetType = UNSET
+
+
+def route_body(route: Route) -> RouteBody:
+    return RouteBody(
+        route="local" if route.is_local else "online",
+        model=route.model,
+        platform=route.platform,
+        policy=route.policy,
+        reason=route.reason,
+        attempts=[
+            AttemptBody(platform=a.platform, model=a.model, outcome=a.outcome, seconds=round(a.seconds, 6))
+            for a in route.attempts
+        ],
+        continuations=[ContinuationBody(characters=c.characters, model=c.model) for c in route.continuations],
+        cost=route.cost,
+        arm=route.arm or UNSET,
+    )
+
+
 class UsageBody(Struct, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+    hearth: RouteBody | UnsetType = UNSET
 
 
-def usage_body(usage: Usage) -> UsageBody:
+def usage_body(usage: Usage, route: Route | None = None) -> UsageBody:
     return UsageBody(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens),
         completion_tokens_details=CompletionDetails(reasoning_tokens=usage.reasoning_tokens),
+        hearth=UNSET if route is None else route_body(route),
     )
 
 

@@ -54,7 +54,18 @@ def settings_list(kind: type[msgspec.Struct] = Settings, prefix: str = "") -> It
         else:
             metas = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, msgspec.Meta)]
             words = next((m.description for m in metas if m.description), "")
-            yield Setting(prefix + item.encode_name, hint, item.default, words)
+            default = item.default if item.default_factory is msgspec.NODEFAULT else item.default_factory()
+            yield Setting(prefix + item.encode_name, hint, default, words)
+
+
+def tables_of(setting: Setting) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """The kinds of table in a setting that is a list of tables, and in those: key and struct of each."""
+    kind = _bare(setting.kind)
+    item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+    if isinstance(item, type) and issubclass(item, msgspec.Struct):
+        yield setting.key, item
+        for inner in settings_list(item, f"{setting.key}."):
+            yield from tables_of(inner)
 
 
 def load(
@@ -136,12 +147,26 @@ def _flattened(
 
 def _checked(setting: Setting, value: Value) -> Any:
     content = value.content
-    if value.is_text and typing.get_origin(_bare(setting.kind)) is tuple:
-        content = [word.strip() for word in content.split(",") if word.strip()]
+    is_text = value.is_text
+    kind = _bare(setting.kind)
     try:
-        return msgspec.convert(content, setting.kind, strict=not value.is_text)
+        if is_text and (typing.get_origin(kind) is dict or any(tables_of(setting))):
+            content, is_text = _toml_value(content), False
+        elif is_text and typing.get_origin(kind) is tuple:
+            content = [word.strip() for word in content.split(",") if word.strip()]
+        return msgspec.convert(content, setting.kind, strict=not is_text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{value.source}: {setting.key} takes a table or tables as TOML, such as {{a = 1}}: {error}"
+        ) from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{value.source}: {setting.key} = {value.content!r}: {error}") from error
+        # Tables are not repeated: a key that someone wrote there by mistake must not reach a log.
+        shown = "" if any(tables_of(setting)) else f" = {value.content!r}"
+        raise ConfigError(f"{value.source}: {setting.key}{shown}: {error}") from error
+
+
+def _toml_value(text: str) -> Any:
+    return tomllib.loads(f"value = {text}")["value"]
 
 
 def _bare(kind: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from appliance.config.routing import Routing
+
 MiB = 1024 * 1024
 
 PackName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
@@ -177,3 +179,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     encoder: Encoder = field(default_factory=Encoder)
     knowledge: Knowledge = field(default_factory=Knowledge)
     limits: Limits = field(default_factory=Limits)
+    routing: Routing = field(default_factory=Routing)

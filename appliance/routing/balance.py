@@ -13,11 +13,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from appliance.config.routing import Breaker as BreakerSettings
 from appliance.routing.breaker import Breaker, BreakerState
 from appliance.routing.endpoint import Endpoint
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.registry import Instance, Model
-from appliance.routing.settings import Breaker as BreakerSettings
 
 Outcome = Literal["succeed", "fail", "leave"]
 

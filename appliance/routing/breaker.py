@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from appliance.routing.settings import Breaker as BreakerSettings
+from appliance.config.routing import Breaker as BreakerSettings
 
 BreakerState = Literal["closed", "open", "half-open"]
 SLOTS = 10  # parts of the window

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from appliance.routing.settings import Budget
+from appliance.config.routing import Budget
 from appliance.store.database import Connection, Database
 
 MILLION = 1_000_000

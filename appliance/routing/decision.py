@@ -12,9 +12,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from appliance.config.routing import Role, Task
 from appliance.errors import ContextLengthExceeded, HearthError, Overloaded, Unavailable, UnsupportedParameter
 from appliance.routing.registry import Model
-from appliance.routing.settings import Role, Task
 
 Why = Literal["forbidden", "incapable", "context", "policy", "budget", "down"]
 

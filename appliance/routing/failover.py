@@ -18,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from appliance.config.routing import Routing
 from appliance.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -33,7 +34,6 @@ from appliance.routing.exhausted import another_may_answer, nobody_answered
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.registry import Model
 from appliance.routing.request import Attempt, Continuation, Events, Route, RoutedRequest, guess_tokens
-from appliance.routing.settings import Routing
 from appliance.routing.upstream import ANSWER_SECONDS, Upstreams
 from appliance.routing.wire import left_out
 
@@ -116,6 +116,8 @@ class Routed:
                 else:
                     place = Continuation(characters=len("".join(self._said)), model=self.route.model)
                     self._continuations.append(place)
+                    if place.characters:
+                        yield [self._mark(place)]
                 try:
                     deltas = answer.first if answer.first is not None else await answer.read()
                     while deltas is not None:
@@ -158,6 +160,11 @@ class Routed:
         cached = answer.started.cached_tokens if answer.started else 0
         return Started(id=self._id, prompt_tokens=prompt_tokens, cached_tokens=cached, warnings=warnings)
 
+    def _mark(self, place: Continuation) -> Delta:
+        """Tells the client, with no text, that another model goes on from here."""
+        warning = f"the answer was cut after {place.characters} characters; {place.model} goes on from there"
+        return Delta(id=self._id, choice=0, text="", tokens=0, warnings=(warning,))
+
     def _given_out(self, deltas: list[Delta]) -> list[Delta]:
         for delta in deltas:
             self._said.append(delta.text)
@@ -187,6 +194,7 @@ class Routed:
             prompt_tokens=self._usages[0].prompt_tokens,
             completion_tokens=sum(each.completion_tokens for each in self._usages),
             cached_tokens=self._usages[0].cached_tokens,
+            reasoning_tokens=sum(each.reasoning_tokens for each in self._usages),
         )
         return Ended(id=self._id, usage=usage, timings=timings)
 
@@ -328,7 +336,8 @@ class Routed:
     def _go_on_without(self, failure: UpstreamFailure) -> None:
         """Keep the candidates that can go on from what was said. Raises when nobody can, or nothing may."""
         self._failures.append(failure)
-        if failure.error is not None and isinstance(failure.error, Cancelled | Draining):
+        is_last = not any(self._can_continue(each.model) for each in self._queue)
+        if failure.error is not None and (is_last or isinstance(failure.error, Cancelled | Draining)):
             raise failure.error
         if self._seconds_left() <= 0:
             raise self._out_of_time()
@@ -374,6 +383,7 @@ class Routed:
             outcome=outcome,
             detail=failure.detail if failure is not None else "",
             seconds=time.monotonic() - begun_at,
+            arm=candidate.arm if candidate.model.public_name == candidate.arm else "",
         )
         self._attempts.append(attempt)
         self._through.observer.note_attempt(candidate.model, attempt)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import cast, get_args
 
+from appliance.config.routing import PolicyName, Routing, Rule
 from appliance.errors import InvalidValue
 from appliance.routing.decision import Candidate, Decision, Facts, ModelState, Rejected
 from appliance.routing.registry import Model, Registry
 from appliance.routing.request import ANSWER_GUESS
-from appliance.routing.settings import PolicyName, Routing, Rule
 
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 
@@ -108,7 +108,8 @@ def _eligible(facts: Facts, registry: Registry, routing: Routing, rule: Rule | N
     else:
         named = registry.resolve(facts.model, facts.role)
     stand_ins: tuple[Model, ...] = ()
-    if routing.fallback and not any(model.is_local for model in named):
+    # Another model's vectors would mean something else: an embedding has no stand-in.
+    if routing.fallback and facts.role != "embed" and not any(model.is_local for model in named):
         stand_ins = tuple(model for model in registry.models if model.is_local and model.role == facts.role)
     return tuple({model.id: model for model in named + stand_ins}.values())
 

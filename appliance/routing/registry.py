@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from appliance.errors import ConfigError, ModelNotFound
-from appliance.routing import settings
+from appliance.config import routing as settings
+from appliance.config.routing import Continuation, Role, Routing
+from appliance.errors import ConfigError, InvalidValue, ModelNotFound
 from appliance.routing.endpoint import Endpoint, parse_endpoint
 from appliance.routing.secret import Secret, read_key
-from appliance.routing.settings import Continuation, Role, Routing
 
 LOCAL = "local"
 AUTO = "auto"  # every model of the request's role; the policy chooses
@@ -142,7 +142,8 @@ class Registry:
     def resolve(self, name: str, role: Role) -> tuple[Model, ...]:
         """The models of `role` that a client's `name` stands for.
 
-        An exact alias, a public name, an id, an alias that is a pattern, then `auto`. Raises ModelNotFound.
+        An exact alias, a public name, an id, an alias that is a pattern, then `auto`. Raises ModelNotFound,
+        and InvalidValue for a model of another role.
         """
         found: tuple[Model, ...] = ()
         if name in self.aliases:
@@ -154,11 +155,14 @@ class Registry:
         elif name == AUTO:
             found = self.models
         fitting = tuple(model for model in found if model.role == role)
-        if not fitting:
-            why = f"is not a model for {role}" if found else "is not here"
-            raise ModelNotFound(
-                f"the model {name!r} {why}; for {role} there are: {self._names(role)}", param="model"
+        if found and not fitting:
+            raise InvalidValue(
+                f"{name} is a model for {found[0].role}, not for {role}; for {role} there is: "
+                f"{self._names(role)}",
+                param="model",
             )
+        if not fitting:
+            raise ModelNotFound(f"there is no model {name!r} here; there are: {self._names()}", param="model")
         return fitting
 
     def is_by_name(self, name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from msgspec import Struct
 
+from appliance.config.routing import Role, Task
 from appliance.records import (
     ChatPrompt,
     Constraint,
@@ -20,7 +21,6 @@ from appliance.records import (
     TextPrompt,
     TokenPrompt,
 )
-from appliance.routing.settings import Role, Task
 
 Events = AsyncGenerator[Started | list[Delta] | Ended]
 
@@ -59,6 +59,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     outcome: str
     detail: str = ""
     seconds: float = 0.0
+    arm: str = ""  # policy `split`: set where this was the arm itself, not one that stood in for it
 
 
 class Continuation(Struct, frozen=True, kw_only=True):
@@ -93,6 +94,8 @@ def role_of(task: Task) -> Role:
 def needs(request: RoutedRequest) -> frozenset[str]:
     """The capabilities without which a model cannot answer this request as asked."""
     wanted: set[str] = set()
+    if role_of(request.task) != "chat":
+        return frozenset(["tokens"] if isinstance(request.prompt, TokenPrompt) else [])
     if isinstance(request.prompt, ChatPrompt):
         has_calls = any(m.tool_calls or m.role == "tool" for m in request.prompt.messages)
         if request.prompt.tools or has_calls:

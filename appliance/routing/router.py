@@ -13,11 +13,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
+from appliance.config.routing import Role, Routing
 from appliance.records import Timings, Usage
 from appliance.routing.answer import LocalModel
 from appliance.routing.balance import Balancer, Place
@@ -25,17 +26,21 @@ from appliance.routing.budgets import Budgets
 from appliance.routing.custom import load_policy
 from appliance.routing.decision import Decision, Facts, ModelState
 from appliance.routing.dial import AddressCheck
+from appliance.routing.encode import Counted, Result, RoutedCall
 from appliance.routing.failover import Candidates, Observer, Routed
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.policy import CustomPolicy, decide
 from appliance.routing.registry import Model, Platform, Registry, build_registry
 from appliance.routing.request import Attempt, Route, RoutedRequest, guess_tokens, needs, role_of
-from appliance.routing.settings import Routing
 from appliance.routing.upstream import Upstream, Upstreams
 
 log = logging.getLogger("hearth.routing")
 
 SMOOTHING = 0.2  # weight of the newest measurement
+
+
+# The models of this machine by name; those that do not generate have no generator.
+Locals = Mapping[str, tuple[Model, LocalModel | None]]
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -72,7 +77,7 @@ class Router:
     def __init__(
         self,
         routing: Routing,
-        local: Mapping[str, tuple[Model, LocalModel]],
+        local: Locals,
         *,
         check: AddressCheck,
         directory: Path,
@@ -101,6 +106,16 @@ class Router:
         """
         return Routed(request, self.explain(request), self._setup.candidates)
 
+    def open_call(
+        self,
+        request: RoutedRequest,
+        *,
+        local: Callable[[Model], Awaitable[Counted[Result]]],
+        online: Callable[[Upstream, Model], Awaitable[Counted[Result]]],
+    ) -> RoutedCall[Result]:
+        """The same for an embedding or a rerank; `local` and `online` do one candidate's work."""
+        return RoutedCall(request, self.explain(request), self._setup.candidates, local=local, online=online)
+
     def explain(self, request: RoutedRequest) -> Decision:
         """The decision for `request` as it would be now; nothing is asked. Raises ModelNotFound,
         InvalidValue.
@@ -121,6 +136,10 @@ class Router:
             draw=random.random(),
         )
         return decide(facts, setup.registry, setup.routing, self._states(request.key), setup.custom)
+
+    def check_model(self, name: str, role: Role) -> None:
+        """Raises ModelNotFound, or InvalidValue when `name` stands for models of other roles only."""
+        self._setup.registry.resolve(name, role)
 
     def model_names(self) -> tuple[str, ...]:
         return self._setup.registry.names()
@@ -186,7 +205,7 @@ class Router:
         self._is_started = True
         self._start_checks()
 
-    def reload(self, routing: Routing, local: Mapping[str, tuple[Model, LocalModel]] | None = None) -> None:
+    def reload(self, routing: Routing, local: Locals | None = None) -> None:
         """Take new settings at once. Raises ConfigError, and then nothing has changed."""
         before = self._setup
         local_before = self._local
@@ -208,6 +227,7 @@ class Router:
             self._start_checks()
 
     async def close(self) -> None:
+        """End checks and connections; the budgets' file too, which is the router's own from now on."""
         for task in self._checks:
             task.cancel()
         await asyncio.gather(*self._checks, return_exceptions=True)
@@ -215,6 +235,8 @@ class Router:
         for upstream in self._setup.candidates.upstreams.values():
             upstream.close()
         await asyncio.sleep(0)  # the transports' own goodbyes
+        if self._budgets is not None:
+            self._budgets.close()
 
     # Building
 
@@ -251,7 +273,7 @@ class Router:
             balancers=balancers,
             upstreams=upstreams,
             platform_types={platform.name: platform.type for platform in registry.platforms.values()},
-            local={name: model for name, (_, model) in self._local.items()},
+            local={name: model for name, (_, model) in self._local.items() if model is not None},
             budgets=self._budgets,
             observer=self,
         )

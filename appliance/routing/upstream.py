@@ -239,16 +239,28 @@ class Upstream:
     async def models(self) -> list[str]:
         """The names of its models; also its health check. Raises UpstreamFailure."""
         limits = Limits(first_byte=PROBE_SECONDS, between_bytes=PROBE_SECONDS, answer=PROBE_SECONDS)
-        connection, head = await self._pool.exchange(self._request(b"GET", "/models", b""), limits)
+        return read_models(await self._ask(b"GET", "/models", b"", limits))
+
+    async def ask(self, path: str, body: bytes, seconds: float) -> bytes:
+        """A whole JSON answer. Raises UpstreamFailure."""
+        limits = Limits(
+            first_byte=self.platform.first_byte_seconds,
+            between_bytes=self.platform.between_bytes_seconds,
+            answer=min(seconds, ANSWER_SECONDS),
+        )
+        return await self._ask(b"POST", path, body, limits)
+
+    async def _ask(self, method: bytes, path: str, body: bytes, limits: Limits) -> bytes:
+        connection, head = await self._pool.exchange(self._request(method, path, body), limits)
         if head.status != 200:
             raise await self._failure(connection, head)
         try:
-            body = await read_body(connection, MAX_BODY_BYTES)
+            answer = await read_body(connection, MAX_BODY_BYTES)
         except BaseException:
             connection.abort()
             raise
         self._pool.give_back(connection)
-        return read_models(body)
+        return answer
 
     def close(self) -> None:
         """Running answers go on to their end; no connection is kept after it."""

@@ -16,7 +16,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from appliance.records import Timings, Usage, WorkerStats
+from appliance.records import WorkerStats
+from appliance.telemetry.models import ModelFigures
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -38,26 +39,7 @@ class Metrics:
         self.open_requests = Gauge(
             "concurrent_session_count", "Requests being answered now", registry=self.registry
         )
-        self.inference_seconds = Histogram(
-            "model_inference_latency_seconds",
-            "A generation's whole time with its model, queueing included",
-            ["model"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.first_token_seconds = Histogram(
-            "hearth_first_token_seconds",
-            "From a generation's acceptance to its first token",
-            ["model"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.tokens = Counter(
-            "hearth_tokens",
-            "Tokens by kind: prompt, cached, completion",
-            ["model", "kind"],
-            registry=self.registry,
-        )
+        self.models = ModelFigures(self.registry, SECONDS)
         self.worker_up = Gauge(
             "hearth_worker_up", "1 when the worker is ready", ["worker"], registry=self.registry
         )
@@ -84,13 +66,6 @@ class Metrics:
                 ("preemptions", "Generations set back because the KV cache was full"),
             )
         }
-
-    def record_generation(self, model: str, usage: Usage, timings: Timings) -> None:
-        self.first_token_seconds.labels(model).observe(timings.queued + timings.prefill)
-        self.inference_seconds.labels(model).observe(timings.queued + timings.prefill + timings.decode)
-        self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
-        self.tokens.labels(model, "cached").inc(usage.cached_tokens)
-        self.tokens.labels(model, "completion").inc(usage.completion_tokens)
 
     def record_worker(self, worker: str, stats: WorkerStats) -> None:
         for name, gauge in self._worker_gauges.items():

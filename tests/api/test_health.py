@@ -54,8 +54,8 @@ def test_metrics_count_requests_by_path_and_status(http: httpx.Client) -> None:
     assert grown("hearth_http_requests_total", "POST", "/v1/chat/completions", "200") == 1
     assert grown("hearth_http_requests_total", "GET", "/v1/models/{model}", "404") == 1
     assert grown("hearth_http_requests_total", "GET", "other", "404") == 1
-    assert grown("hearth_tokens_total", "completion", CHAT) == 2
-    assert grown("model_inference_latency_seconds_count", CHAT) == 1
+    assert grown("hearth_tokens_total", "completion", CHAT, "local") == 2
+    assert grown("model_inference_latency_seconds_count", "local", CHAT, "local") == 1
     assert after[("concurrent_session_count",)] == 1, "the request for the metrics itself"
 
 
@@ -86,6 +86,8 @@ def test_answers_name_their_model_and_route(http: httpx.Client) -> None:
     for answer in answers:
         assert answer.headers["x-hearth-model"] == json.loads(answer.request.content)["model"]
         assert answer.headers["x-hearth-route"] == "local"
+        assert answer.headers["x-hearth-reason"] == "asked for by its name"
+        assert answer.headers["x-hearth-attempts"].split()[0] == f"local/{answer.headers['x-hearth-model']}"
         assert "x-hearth-warning" not in answer.headers
         assert "server" not in answer.headers
 

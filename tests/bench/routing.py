@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 import uvloop
 
+from appliance.config.routing import Routing
 from appliance.records import Started
 from appliance.routing.router import Router
-from appliance.routing.settings import Routing
 from tests.bench.routing_client import Httpx, Ours, measure
 from tests.routing.conftest import request
 from tests.upstream.behaviour import Behaviour

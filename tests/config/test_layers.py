@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from appliance.config.layers import OTHER_VARIABLES, Setting, load, settings_list
+from appliance.config.layers import OTHER_VARIABLES, Setting, load, settings_list, tables_of
+from appliance.config.routing import Budget, Model, Platform, Rule
 from appliance.config.schema import Settings
 from appliance.errors import ConfigError
 
@@ -21,6 +22,16 @@ NUMBERS = [
     for setting in SETTINGS
     if isinstance(setting.default, (int, float)) and not isinstance(setting.default, bool)
 ]
+
+
+TABLES: dict[str, tuple[Any, str]] = {  # a value of each list of tables, and how it is written as text
+    "routing.platforms": (
+        (Platform(name="cloud", api_base_url="https://example.org/v1", models=(Model(name="big"),)),),
+        '[{name = "cloud", api_base_url = "https://example.org/v1", models = [{name = "big"}]}]',
+    ),
+    "routing.rules": ((Rule(policy="best", task="code"),), '[{policy = "best", task = "code"}]'),
+    "routing.budgets": ((Budget(scope="all", tokens=5),), '[{scope = "all", tokens = 5}]'),
+}
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -41,6 +52,12 @@ def another(setting: Setting) -> tuple[Any, str]:
     default = setting.default
     if isinstance(default, bool):
         return not default, str(not default).lower()
+    if tables := list(tables_of(setting)):
+        return TABLES[tables[0][0]]
+    if isinstance(default, dict):
+        if setting.key == "routing.aliases":
+            return {"fast": ("a", "b")}, '{fast = ["a", "b"]}'
+        return {"a": 2.0}, "{a = 2}"
     if isinstance(default, tuple):
         return ("one", "two"), " one, two ,"
     if isinstance(default, str):
@@ -115,6 +132,13 @@ def test_every_number_is_bounded_on_both_sides(setting: Setting, file: Path) -> 
         ("models = 'one'", ["models = 'one'"]),
         ("models = [1]", ["models = [1]"]),
         ("pull = 'sometimes'", ["pull = 'sometimes'"]),
+        ("[routing]\nmode = 'online'", ["routing.mode = 'online'"]),
+        ("[[routing.platforms]]\nname = 'a'", ["routing.platforms", "api_base_url"]),
+        (
+            "[[routing.platforms]]\nname = 'a'\napi_base_url = 'ftp://x'",
+            ["routing.platforms", "api_base_url"],
+        ),
+        ("[[routing.platforms]]\nname = 'a'\nkey = 'secret'", ["routing.platforms", "key"]),
         ("port = ", ["not valid TOML"]),
         ("port = 1\nport = 2", ["not valid TOML"]),
     ],

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import uvloop
 
+from appliance.config.routing import Routing
 from appliance.records import ChatPrompt, Message, SamplingParams
 from appliance.routing.registry import Model, Registry, build_registry
 from appliance.routing.request import RoutedRequest
-from appliance.routing.settings import Routing
 from tests.upstream.behaviour import Behaviour
 from tests.upstream.service import Service
 

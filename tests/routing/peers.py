@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from appliance.config.routing import Routing
 from appliance.errors import HearthError
 from appliance.records import Delta, Ended, Started, Timings, Usage
 from appliance.routing.answer import LocalModel
 from appliance.routing.registry import Model
 from appliance.routing.request import Attempt, Events, Route, RoutedRequest
 from appliance.routing.router import Router
-from appliance.routing.settings import Routing
 from tests.routing.conftest import KEY, closers
 from tests.upstream.behaviour import in_pieces
 

@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
+from appliance.config.routing import Breaker
 from appliance.routing.balance import Balancer
 from appliance.routing.endpoint import parse_endpoint
 from appliance.routing.failure import UpstreamFailure
 from appliance.routing.registry import Instance, Model
-from appliance.routing.settings import Breaker
 from tests.routing.conftest import run
 
 

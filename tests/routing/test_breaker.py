@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from appliance.config.routing import Breaker as Settings
 from appliance.routing.breaker import Breaker
-from appliance.routing.settings import Breaker as Settings
 
 
 class Clock:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config.routing import Budget
 from appliance.errors import Overloaded
 from appliance.records import SamplingParams
 from appliance.routing.budgets import Amount, Budgets, Reservation
-from appliance.routing.settings import Budget
 from tests.routing.conftest import platform, request, routing, run
 from tests.routing.peers import Heard, Speaker, hear, make_router
 from tests.upstream.behaviour import Behaviour, make_text

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.config.routing import Routing
 from appliance.errors import (
     ContextLengthExceeded,
     InvalidValue,
@@ -21,7 +22,6 @@ from appliance.routing.decision import Decision, Facts, ModelState
 from appliance.routing.explain import decision_body, decision_text
 from appliance.routing.policy import POLICIES, decide
 from appliance.routing.registry import Model, Registry
-from appliance.routing.settings import Routing
 
 TEXT = frozenset(["completions", "logprobs"])
 SMALL = Model(

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.errors import ConfigError, ModelNotFound
+from appliance.config.routing import Routing
+from appliance.errors import ConfigError, InvalidValue, ModelNotFound
 from appliance.routing.registry import Model, build_registry
 from appliance.routing.secret import read_key
-from appliance.routing.settings import Routing
 
 KEY = "sk-0123456789-very-secret"
 LOCAL = Model(platform="local", name="small", public_name="small")
@@ -107,9 +107,9 @@ def test_names_resolve_in_their_order() -> None:
     assert ids("auto") == ["local/small", "cloud/big"]
     assert registry.is_by_name("big")
     assert not registry.is_by_name("smart")
-    with pytest.raises(ModelNotFound, match="embedder"):
+    with pytest.raises(InvalidValue, match="embedder"):
         registry.resolve("small", "embed")
-    with pytest.raises(ModelNotFound, match="there are: small, big, smart"):
+    with pytest.raises(ModelNotFound, match="there are: small, big, embedder, smart"):
         registry.resolve("nothing", "chat")
 
 

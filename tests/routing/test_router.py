@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from appliance.config.routing import Routing
 from appliance.errors import ConfigError, ModelNotFound, UnsupportedParameter
 from appliance.records import RegexConstraint
 from appliance.routing.explain import decision_text
-from appliance.routing.settings import Routing
 from tests.routing.conftest import platform, request, routing, run
 from tests.routing.peers import Heard, Speaker, hear, make_router
 from tests.upstream.behaviour import Behaviour, make_text

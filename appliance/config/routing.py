@@ -1,7 +1,7 @@
 """The settings of routing: platforms, their models, policies, rules, budgets. Types, bounds and defaults
 only.
 
-`config/schema.py` takes these structs as they are. A key is never a setting: a platform names the environment
+The section `routing` of `schema`. A key is never a setting: a platform names the environment
 variable or the file that holds it. Prices are per million tokens in the operator's one currency; quality is
 the operator's own rank, 0 to 100.
 """
@@ -171,6 +171,9 @@ class Routing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fallback: Annotated[
         bool, Meta(description="when a model asked for by its name cannot answer, a local one may")
     ] = True
+    local_quality: Annotated[
+        int, Meta(ge=0, le=100, description="quality of this machine's own models, in your ranking")
+    ] = 30
     header: Annotated[bool, Meta(description="obey the request header x-hearth-policy")] = True
     continue_cut: Annotated[
         bool, Meta(description="a stream that is cut goes on with the next model; false: it ends in an error")

@@ -1,0 +1,75 @@
+"""The models of this machine as routing sees them: what each can do, and the worker's handle behind it.
+
+Knows no process: a handle is whatever generates, found anew for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from appliance.config.routing import Role
+from appliance.records import ChatPrompt, Constraint, Message, Prompt, SamplingParams
+from appliance.routing.registry import LOCAL, Model
+from appliance.routing.request import Events, RoutedRequest
+
+# What every GGUF model gets from our engine, whatever it was trained for.
+CHAT_CAPABILITIES = frozenset(["tools", "schema", "grammar", "logprobs", "completions", "tokens", "bias"])
+
+
+class Generator(Protocol):
+    """A worker's handle, as `workers.handles` has it."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        *,
+        choices: int,
+        constraint: Constraint | None,
+        deadline: float | None,
+    ) -> Events: ...
+
+
+class LocalGenerator:
+    """`find` gives the model's handle as it is now, or raises the typed error that says why there is none."""
+
+    def __init__(self, find: Callable[[], Generator]) -> None:
+        self._find = find
+
+    def generate(self, request: RoutedRequest, *, partial: str, deadline: float | None) -> Events:
+        prompt = request.prompt
+        if partial and isinstance(prompt, ChatPrompt):
+            prompt = continued(prompt, partial)
+        return self._find().generate(
+            prompt,
+            request.sampling,
+            choices=request.choices,
+            constraint=request.constraint,
+            deadline=deadline,
+        )
+
+
+def continued(prompt: ChatPrompt, partial: str) -> ChatPrompt:
+    """The conversation whose last turn is an answer's beginning, left open; one that is there grows."""
+    *before, last = prompt.messages
+    if prompt.continues and last.role == "assistant":
+        turn = replace(last, content=last.content + partial)
+        return replace(prompt, messages=(*before, turn))
+    turn = Message(role="assistant", content=partial)
+    return replace(prompt, messages=(*prompt.messages, turn), continues=True)
+
+
+def local_model(name: str, role: Role, *, context_length: int, quality: int) -> Model:
+    return Model(
+        platform=LOCAL,
+        name=name,
+        public_name=name,
+        role=role,
+        context_length=context_length,
+        capabilities=CHAT_CAPABILITIES if role == "chat" else frozenset(["tokens"]),
+        quality=quality,
+        continuation="prefix",
+    )
