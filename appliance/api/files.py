@@ -59,7 +59,7 @@ async def create_file(http: Request) -> Response:
 async def list_files(http: Request) -> Response:
     query = read_query(http, ListFilesQuery)
     page = Page(limit=query.limit, order=query.order, after=query.after or "")
-    found, has_more = await runtime_of(http).knowledge.list_files(
+    found, has_more = await runtime_of(http).knowledge.files.list(
         principal_of(http), page, query.purpose or ""
     )
     return json_body(
@@ -73,13 +73,13 @@ async def list_files(http: Request) -> Response:
 
 
 async def get_file(http: Request) -> Response:
-    file = await runtime_of(http).knowledge.file(principal_of(http), http.path_params["file_id"])
+    file = await runtime_of(http).knowledge.files.get(principal_of(http), http.path_params["file_id"])
     return json_body(file_object(file))
 
 
 async def get_file_content(http: Request) -> Response:
     knowledge = runtime_of(http).knowledge
-    file = await knowledge.file(principal_of(http), http.path_params["file_id"])
+    file = await knowledge.files.get(principal_of(http), http.path_params["file_id"])
     return FileResponse(
         knowledge.files.path(file.id),
         media_type="application/octet-stream",
@@ -90,7 +90,7 @@ async def get_file_content(http: Request) -> Response:
 
 async def delete_file(http: Request) -> Response:
     id = http.path_params["file_id"]
-    await runtime_of(http).knowledge.remove_file(principal_of(http), id)
+    await runtime_of(http).knowledge.files.remove(principal_of(http), id)
     return json_body(Deleted(id=id, object="file"))
 
 

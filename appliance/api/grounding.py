@@ -20,7 +20,7 @@ from appliance.knowledge.answer_cache import AnswerCache
 from appliance.knowledge.retrieve import Candidate
 from appliance.records import Delta, Ended, Message, Started, Timings, Usage
 from appliance.routing.request import Events
-from appliance.store.rows import Base
+from appliance.store.rows import Base, Edition
 
 SEPARATOR = "@"
 # A base whose metadata says `routing: local-only` is answered from by models of this machine only.
@@ -104,8 +104,8 @@ class _Ready(Grounding):
 class _Keep:
     """Where an answer goes so that it can be given again."""
 
-    def __init__(self, cache: AnswerCache[Said], base: str, generation: int, asked: bytes) -> None:
-        self._cache, self._place = cache, (base, generation, asked)
+    def __init__(self, cache: AnswerCache[Said], edition: Edition, asked: bytes) -> None:
+        self._cache, self._place = cache, (edition.id, edition.generation, asked)
 
     def __call__(self, said: Said) -> None:
         self._cache.put(*self._place, said)
@@ -133,10 +133,10 @@ async def grounding_of(
     queries = prompt.questions(messages)
     if not queries:
         raise InvalidValue("there is no user message to search the knowledge base for", param="messages")
-    base = await knowledge.find(principal, name)
+    base = await knowledge.bases.find(principal, name)
     keep = None
     if knowledge.answers.is_on:
-        keep = _Keep(knowledge.answers, base.id, base.edition.generation, _asked(request))
+        keep = _Keep(knowledge.answers, base.edition, _asked(request))
         if (said := keep.find()) is not None:
             warnings.append(
                 "this answer was given before, and is given again (knowledge.answer_cache_seconds)"

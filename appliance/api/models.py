@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,10 +23,11 @@ async def list_models(http: Request) -> Response:
     cards = [_card(model) for model in served]
     if runtime.settings.knowledge.enabled:
         page = Page(limit=MOST_BASES)
-        bases, _ = await runtime.knowledge.list_bases(principal_of(http), page)
+        bases, _ = await runtime.knowledge.bases.list(principal_of(http), page)
+        times = Counter(status.base.name for status in bases)
         cards += [
-            _card(model, status.base.name or status.base.id)
-            for status in bases
+            _card(model, base.name if base.name and times[base.name] == 1 else base.id)
+            for base in (status.base for status in bases)
             for model in served
             if model.manifest.role == "chat"
         ]
@@ -37,7 +40,7 @@ async def get_model(http: Request) -> Response:
     name, _, base = http.path_params["model"].partition(SEPARATOR)
     model = runtime.served(name)
     if base:
-        found = await runtime.knowledge.find(principal_of(http), base)
+        found = await runtime.knowledge.bases.find(principal_of(http), base)
         base = found.name or found.id
     return json_body(_card(model, base))
 

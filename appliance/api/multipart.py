@@ -5,6 +5,7 @@ The only import of python_multipart.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -61,7 +62,7 @@ class Form:
                 "this endpoint reads a form (multipart/form-data) with the parts `file` and `purpose`"
             )
         self._stream = request.stream()
-        self._events: list[_Event] = []
+        self._events: deque[_Event] = deque()  # of one piece of the body
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
         self._parts = 0
@@ -110,7 +111,7 @@ class Form:
                 self._parser.write(chunk)
             except MultipartParseError as error:
                 raise InvalidRequest(f"the form is malformed: {error}") from error
-        return self._events.pop(0)
+        return self._events.popleft()
 
     def _begin(self) -> None:
         self._headers = {}

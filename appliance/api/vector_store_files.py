@@ -31,7 +31,7 @@ from appliance.store.rows import Document
 async def create_vector_store_file(http: Request) -> Response:
     request = await read_request(http, AttachFile)
     new, warnings = await _new_documents(http, [request])
-    (document,), _ = await runtime_of(http).knowledge.add_documents(principal_of(http), base_id(http), new)
+    (document,), _ = await runtime_of(http).knowledge.documents.add(principal_of(http), base_id(http), new)
     return noted(vector_store_file(document, warnings), warnings)
 
 
@@ -40,25 +40,27 @@ async def list_vector_store_files(http: Request) -> Response:
 
 
 async def get_vector_store_file(http: Request) -> Response:
-    document = await runtime_of(http).knowledge.document(principal_of(http), base_id(http), _file_id(http))
+    document = await runtime_of(http).knowledge.documents.get(
+        principal_of(http), base_id(http), _file_id(http)
+    )
     return json_body(vector_store_file(document))
 
 
 async def update_vector_store_file(http: Request) -> Response:
     request = await read_request(http, UpdateAttributes)
-    document = await runtime_of(http).knowledge.set_attributes(
+    document = await runtime_of(http).knowledge.documents.set_attributes(
         principal_of(http), base_id(http), _file_id(http), request.attributes or {}
     )
     return json_body(vector_store_file(document))
 
 
 async def delete_vector_store_file(http: Request) -> Response:
-    await runtime_of(http).knowledge.remove_document(principal_of(http), base_id(http), _file_id(http))
+    await runtime_of(http).knowledge.documents.remove(principal_of(http), base_id(http), _file_id(http))
     return json_body(Deleted(id=_file_id(http), object="vector_store.file.deleted"))
 
 
 async def get_vector_store_file_content(http: Request) -> Response:
-    document, text = await runtime_of(http).knowledge.document_text(
+    document, text = await runtime_of(http).knowledge.documents.text(
         principal_of(http), base_id(http), _file_id(http)
     )
     if document.status != "completed":
@@ -86,19 +88,21 @@ async def create_file_batch(http: Request) -> Response:
         ]
     new, warnings = await _new_documents(http, wanted)
     knowledge, principal = runtime_of(http).knowledge, principal_of(http)
-    _, batch = await knowledge.add_documents(principal, base_id(http), new, batch=True)
+    _, batch = await knowledge.documents.add(principal, base_id(http), new, batch=True)
     assert batch is not None
-    _, counts = await knowledge.batch(principal, base_id(http), batch.id)
+    _, counts = await knowledge.documents.batch(principal, base_id(http), batch.id)
     return noted(file_batch(batch, counts, warnings), warnings)
 
 
 async def get_file_batch(http: Request) -> Response:
-    batch, counts = await runtime_of(http).knowledge.batch(principal_of(http), base_id(http), _batch_id(http))
+    batch, counts = await runtime_of(http).knowledge.documents.batch(
+        principal_of(http), base_id(http), _batch_id(http)
+    )
     return json_body(file_batch(batch, counts))
 
 
 async def cancel_file_batch(http: Request) -> Response:
-    batch, counts = await runtime_of(http).knowledge.cancel_batch(
+    batch, counts = await runtime_of(http).knowledge.documents.cancel_batch(
         principal_of(http), base_id(http), _batch_id(http)
     )
     return json_body(file_batch(batch, counts))
@@ -111,7 +115,7 @@ async def list_file_batch_files(http: Request) -> Response:
 async def _list(http: Request, batch: str) -> Response:
     query = read_query(http, ListDocumentsQuery)
     found: list[Document]
-    found, has_more = await runtime_of(http).knowledge.list_documents(
+    found, has_more = await runtime_of(http).knowledge.documents.list(
         principal_of(http), base_id(http), page_of(query), status=query.filter or "", batch=batch
     )
     return json_body(
@@ -127,7 +131,7 @@ async def _list(http: Request, batch: str) -> Response:
 async def _new_documents(http: Request, wanted: list[AttachFile]) -> tuple[list[NewDocument], list[str]]:
     """What to add, with sizes that the base's embedder takes, and the warnings about those."""
     knowledge = runtime_of(http).knowledge
-    base = (await knowledge.status(principal_of(http), base_id(http))).base
+    base = (await knowledge.bases.status(principal_of(http), base_id(http))).base
     new: list[NewDocument] = []
     warnings: dict[str, None] = {}
     for item in wanted:

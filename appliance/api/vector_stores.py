@@ -45,8 +45,8 @@ async def create_vector_store(http: Request) -> Response:
     knowledge, principal = runtime_of(http).knowledge, principal_of(http)
     chunking, warnings = chunking_of(knowledge, request.chunking_strategy)
     for id in request.file_ids or ():
-        await knowledge.file(principal, id)
-    base = await knowledge.create_base(
+        await knowledge.files.get(principal, id)
+    base = await knowledge.bases.create(
         principal,
         request.name or "",
         description=request.description or "",
@@ -57,13 +57,13 @@ async def create_vector_store(http: Request) -> Response:
     )
     if request.file_ids:
         new = [NewDocument(id) for id in dict.fromkeys(request.file_ids)]
-        await knowledge.add_documents(principal, base.id, new)
-    return noted(vector_store(await knowledge.status(principal, base.id), warnings), warnings)
+        await knowledge.documents.add(principal, base.id, new)
+    return noted(vector_store(await knowledge.bases.status(principal, base.id), warnings), warnings)
 
 
 async def list_vector_stores(http: Request) -> Response:
     page = page_of(read_query(http, ListQuery))
-    found, has_more = await runtime_of(http).knowledge.list_bases(principal_of(http), page)
+    found, has_more = await runtime_of(http).knowledge.bases.list(principal_of(http), page)
     return json_body(
         VectorStoreList(
             data=[vector_store(status) for status in found],
@@ -75,14 +75,14 @@ async def list_vector_stores(http: Request) -> Response:
 
 
 async def get_vector_store(http: Request) -> Response:
-    status = await runtime_of(http).knowledge.status(principal_of(http), base_id(http))
+    status = await runtime_of(http).knowledge.bases.status(principal_of(http), base_id(http))
     return json_body(vector_store(status))
 
 
 async def update_vector_store(http: Request) -> Response:
     request = await read_request(http, UpdateVectorStore)
     expiry = request.expires_after
-    status = await runtime_of(http).knowledge.update_base(
+    status = await runtime_of(http).knowledge.bases.update(
         principal_of(http),
         base_id(http),
         name=request.name,
@@ -94,7 +94,7 @@ async def update_vector_store(http: Request) -> Response:
 
 
 async def delete_vector_store(http: Request) -> Response:
-    await runtime_of(http).knowledge.remove_base(principal_of(http), base_id(http))
+    await runtime_of(http).knowledge.bases.remove(principal_of(http), base_id(http))
     return json_body(Deleted(id=base_id(http), object="vector_store.deleted"))
 
 
@@ -166,7 +166,7 @@ def chunking_of(
         )
     tokens, overlap = strategy.static.max_chunk_size_tokens, strategy.static.chunk_overlap_tokens
     check_chunking(tokens, overlap)
-    most = knowledge.most_chunk_tokens(base)
+    most = knowledge.bases.most_chunk_tokens(base)
     if tokens <= most:
         return Chunking(tokens, overlap), []
     cut = Chunking(most, min(overlap, most // 2))

@@ -15,18 +15,18 @@ ENTRIES = 1000
 
 
 class AnswerCache(Generic[Answer]):
-    """By base, generation and all that was asked; a change of the base makes its entries unreachable."""
+    """By edition, generation and all that was asked; a change of the base makes its entries unreachable."""
 
     def __init__(self, seconds: float, entries: int = ENTRIES) -> None:
         self._seconds, self._entries = seconds, entries
-        self._kept: OrderedDict[tuple[str, int, bytes], tuple[float, Answer]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, bytes], tuple[float, Answer]] = OrderedDict()
 
     @property
     def is_on(self) -> bool:
         return self._seconds > 0
 
-    def get(self, base: str, generation: int, asked: bytes) -> Answer | None:
-        key = (base, generation, asked)
+    def get(self, edition: int, generation: int, asked: bytes) -> Answer | None:
+        key = (edition, generation, asked)
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -35,8 +35,8 @@ class AnswerCache(Generic[Answer]):
             return None
         return kept[1]
 
-    def put(self, base: str, generation: int, asked: bytes, answer: Answer) -> None:
+    def put(self, edition: int, generation: int, asked: bytes, answer: Answer) -> None:
         if self.is_on:
-            self._kept[base, generation, asked] = (time.monotonic(), answer)
+            self._kept[edition, generation, asked] = (time.monotonic(), answer)
             while len(self._kept) > self._entries:
                 self._kept.popitem(last=False)

@@ -11,16 +11,18 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from appliance.errors import InvalidValue, PayloadTooLarge, StorageFull
+from appliance.errors import HearthError, InvalidValue, PayloadTooLarge, StorageFull
+from appliance.knowledge.transactions import read, write
 from appliance.store import files
 from appliance.store.database import Connection, Database
 from appliance.store.graph_file import sync_directory
-from appliance.store.rows import Principal, StoredFile
+from appliance.store.rows import Page, Principal, StoredFile
 
+SWEPT_AT_ONCE = 100
 PARTIAL = ".partial"
 
 
@@ -67,8 +69,12 @@ class Files:
         purpose: str,
         *,
         seconds_to_live: int | None = None,
+        then: Callable[[Connection, StoredFile], object] | None = None,
     ) -> StoredFile:
-        """Make a received file durable. Raises StorageFull, or InvalidValue when it is empty."""
+        """Make a received file durable, with what `then` does in the same transaction.
+
+        Raises StorageFull, InvalidValue when it is empty, and what `then` raises.
+        """
         if received.size == 0:
             raise InvalidValue(f"the file {name!r} is empty", param="file")
         now = time.time()
@@ -82,11 +88,20 @@ class Files:
             created_at=now,
             expires_at=None if seconds_to_live is None else now + seconds_to_live,
         )
+
+        def work(connection: Connection) -> None:
+            files.add(connection, file)
+            if then is not None:
+                then(connection, file)
+
         try:
             await asyncio.to_thread(self._settle, received.id)
-            await asyncio.wrap_future(self._database.write(lambda connection: files.add(connection, file)))
+            await write(self._database, work)
         except OSError as error:
             raise StorageFull(f"the file {name!r} could not be stored: {error.strerror}") from error
+        except HearthError:
+            self.erase([received.id])
+            raise
         return file
 
     def discard(self, received: Received) -> None:
@@ -103,10 +118,40 @@ class Files:
         finally:
             self.discard(received)
 
-    async def remove(self, id: str) -> None:
-        """Take row and bytes; documents made of the file must be gone already."""
-        await asyncio.wrap_future(self._database.write(lambda connection: files.remove(connection, id)))
-        self.path(id).unlink(missing_ok=True)
+    async def get(self, principal: Principal, id: str) -> StoredFile:
+        return await read(self._database, lambda connection: files.get(connection, principal, id))
+
+    async def list(
+        self, principal: Principal, page: Page, purpose: str = ""
+    ) -> tuple[list[StoredFile], bool]:
+        """A page of the principal's files, and whether there are more."""
+        return await read(
+            self._database, lambda connection: files.find_page(connection, principal, page, purpose)
+        )
+
+    async def remove(self, principal: Principal, id: str) -> None:
+        """Take the file, and what was made of it out of every base."""
+
+        def work(connection: Connection) -> list[str]:
+            return files.drop(connection, files.get(connection, principal, id).id)
+
+        self.erase(await write(self._database, work))
+
+    async def remove_expired(self) -> None:
+        """Take every file whose time is over."""
+        now = time.time()
+
+        def work(connection: Connection) -> list[str]:
+            due = files.expired_ids(connection, now)[:SWEPT_AT_ONCE]
+            return [gone for id in due for gone in files.drop(connection, id)]
+
+        while gone := await write(self._database, work):
+            self.erase(gone)
+
+    def erase(self, ids: Iterable[str]) -> None:
+        """Take the bytes of files that have no row any more."""
+        for id in ids:
+            self.path(id).unlink(missing_ok=True)
 
     async def _write(self, path: Path, content: AsyncIterator[bytes]) -> tuple[int, str]:
         digest, size = hashlib.sha256(), 0

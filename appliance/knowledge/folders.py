@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-from appliance.errors import InvalidValue, NotFound
+import msgspec
+
+from appliance.errors import InvalidValue
+from appliance.knowledge.documents import Documents
 from appliance.knowledge.files import Files
+from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import NewDocument
 from appliance.knowledge.watch import Watch
 from appliance.store import bases, documents, files, folders
 from appliance.store.database import Connection, Database
-from appliance.store.rows import Folder, FolderFile, Principal
-
-Result = TypeVar("Result")
-AddDocuments = Callable[[Principal, str, Sequence[NewDocument]], Awaitable[Any]]
-RemoveFile = Callable[[Principal, str], Awaitable[None]]
+from appliance.store.rows import Folder, FolderFile, Principal, StoredFile
 
 MOST_PATH_CHARS = 512  # of an attribute
 
@@ -33,12 +31,10 @@ class Folders:
         self,
         database: Database,
         kept: Files,
+        made: Documents,
         most_bytes: int,
-        add_documents: AddDocuments,
-        remove_file: RemoveFile,
     ) -> None:
-        self._database, self._files = database, kept
-        self._add_documents, self._remove_file = add_documents, remove_file
+        self._database, self._files, self._documents = database, kept, made
         self._watch = Watch(database, most_bytes, self._take_in, self._take_out, self._rename)
 
     async def start(self) -> None:
@@ -49,14 +45,14 @@ class Folders:
 
     async def add(self, principal: Principal, base: str, path: Path) -> Folder:
         """Keep the base as the folder is, from now on. Raises InvalidValue for what is no folder."""
-        await self._read(lambda connection: bases.get_owned(connection, principal, base))
+        await read(self._database, lambda connection: bases.get_owned(connection, principal, base))
         await asyncio.to_thread(self._check, path)
 
         def work(connection: Connection) -> Folder:
             owned = bases.get_owned(connection, principal, base)
             return folders.add(connection, owned.id, str(path))
 
-        folder = await self._write(work)
+        folder = await write(self._database, work)
         self._watch.begin(folder)
         return folder
 
@@ -67,7 +63,7 @@ class Folders:
             found = folders.of_base(connection, bases.get(connection, principal, base).id)
             return [(folder, folders.files(connection, folder.id)) for folder in found]
 
-        return await self._read(work)
+        return await read(self._database, work)
 
     async def remove(self, principal: Principal, base: str, id: int) -> None:
         """Stop watching; what was taken in stays."""
@@ -75,13 +71,17 @@ class Folders:
         def find(connection: Connection) -> Folder:
             return folders.get(connection, bases.get_owned(connection, principal, base).id, id)
 
-        await self._read(find)
+        await read(self._database, find)
         await self._watch.end(id)
-        await self._write(lambda connection: folders.remove(connection, id))
+        await write(self._database, lambda connection: folders.remove(connection, id))
 
     async def end_all(self, principal: Principal, base: str) -> None:
-        """Stop watching what the base is about to lose."""
-        for folder, _ in await self.list(principal, base):
+        """Stop watching what the base is about to lose. Raises NotFound, Forbidden."""
+
+        def work(connection: Connection) -> list[Folder]:
+            return folders.of_base(connection, bases.get_owned(connection, principal, base).id)
+
+        for folder in await read(self._database, work):
             await self._watch.end(folder.id)
 
     def _check(self, path: Path) -> None:
@@ -91,34 +91,50 @@ class Folders:
         if real.is_relative_to(home) or home.is_relative_to(real):
             raise InvalidValue(f"{path} holds Hearth's own data, or lies in it", param="path")
 
-    async def _take_in(self, folder: Folder, path: str, content: AsyncIterator[bytes]) -> str:
+    async def _take_in(
+        self, folder: Folder, new: FolderFile, content: AsyncIterator[bytes], replaces: str
+    ) -> bool:
         owner = await self._owner(folder)
-        file = await self._files.store(owner, path, "assistants", content)
-        await self._add_documents(owner, folder.base, [NewDocument(file.id, {"path": _place(folder, path)})])
-        return file.id
+        received = await self._files.receive(content)
+        try:
+            if received.sha256 != new.sha256:
+                return False  # it was being written after all
 
-    async def _take_out(self, folder: Folder, file: str) -> None:
-        with contextlib.suppress(NotFound):  # somebody was faster
-            await self._remove_file(await self._owner(folder), file)
+            def work(connection: Connection, file: StoredFile) -> None:
+                document = NewDocument(file.id, {"path": _place(folder, new.path)}, replaces=replaces)
+                self._documents.queue(connection, owner, folder.base, [document])
+                known = msgspec.structs.replace(new, file=file.id)
+                folders.put_file(connection, folder.id, known)
 
-    async def _rename(self, folder: Folder, file: str, path: str) -> None:
+            await self._files.keep(owner, received, new.path, "assistants", then=work)
+        finally:
+            self._files.discard(received)
+        self._documents.wake()
+        return True
+
+    async def _take_out(self, folder: Folder, known: FolderFile) -> None:
+        def work(connection: Connection) -> list[str]:
+            folders.take_file(connection, folder.id, known.path)
+            return files.drop(connection, known.file)
+
+        self._files.erase(await write(self._database, work))
+
+    async def _rename(self, folder: Folder, known: FolderFile, path: str) -> None:
         def work(connection: Connection) -> None:
-            files.rename(connection, file, path)
-            with contextlib.suppress(NotFound):
-                document = documents.get(connection, folder.base, file)
+            folders.take_file(connection, folder.id, known.path)
+            folders.put_file(connection, folder.id, msgspec.structs.replace(known, path=path))
+            files.rename(connection, known.file, path)
+            document = documents.find_file(connection, folder.base, known.file)
+            if document is not None:  # somebody may have taken it out
                 attributes = {**document.attributes, "path": _place(folder, path)}
                 documents.set_attributes(connection, document.id, attributes)
 
-        await self._write(work)
+        await write(self._database, work)
 
     async def _owner(self, folder: Folder) -> Principal:
-        return Principal(await self._read(lambda connection: bases.owner_of(connection, folder.base)))
-
-    async def _read(self, work: Callable[[Connection], Result]) -> Result:
-        return await asyncio.to_thread(self._database.read, work)
-
-    async def _write(self, work: Callable[[Connection], Result]) -> Result:
-        return await asyncio.wrap_future(self._database.write(work))
+        return Principal(
+            await read(self._database, lambda connection: bases.owner_of(connection, folder.base))
+        )
 
 
 def _place(folder: Folder, path: str) -> str:

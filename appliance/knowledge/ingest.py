@@ -22,10 +22,12 @@ from appliance.knowledge.embedding import Embedding, ServedEmbedder
 from appliance.knowledge.extract.messages import Job, Limits, Pieces, Refusal, Reply
 from appliance.knowledge.extraction import Extraction
 from appliance.knowledge.files import Files
-from appliance.store import bases, documents, editions
+from appliance.knowledge.transactions import read as read_store
+from appliance.knowledge.transactions import write
+from appliance.store import bases, documents, editions, files
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes
-from appliance.store.rows import Chunk, Document, Edition, ErrorCode
+from appliance.store.rows import Chunk, Document, Edition
 
 log = logging.getLogger("hearth.knowledge")
 
@@ -116,7 +118,7 @@ class Ingest:
         while True:
             self._wake.clear()
             try:
-                found = await asyncio.to_thread(self._database.read, functools.partial(_next, after=last))
+                found = await read_store(self._database, functools.partial(_next, after=last))
             except HearthError as error:
                 log.warning("the queue of documents cannot be read: %s", error.message)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -168,17 +170,17 @@ class Ingest:
     async def _finish(self, read: _Read) -> None:
         document, reply = read.document, read.reply
         if isinstance(reply, Refusal):
-            await self._fail(document.id, reply.code, reply.message)
+            await self._fail(document, reply)
             return
         assert read.served is not None
         chunks, vectors = await self._embed(read.served, reply)
-        is_done = await asyncio.wrap_future(
-            self._database.write(
-                lambda connection: _commit(connection, document, read.edition, reply, chunks, vectors)
-            )
+        gone = await write(
+            self._database,
+            lambda connection: _commit(connection, document, read.edition, reply, chunks, vectors),
         )
-        if is_done:
+        if gone is not None:
             await asyncio.to_thread(self._indexes.refresh, read.edition.id)
+            self._files.erase(gone)
 
     async def _embed(self, served: ServedEmbedder, reply: Pieces) -> tuple[list[Chunk], NDArray[np.float32]]:
         chunks = [
@@ -195,12 +197,14 @@ class Ingest:
             raise InternalError("a text without chunks reached the embedder")
         return chunks, np.concatenate(parts)
 
-    async def _fail(self, id: int, code: ErrorCode, message: str) -> None:
-        await asyncio.wrap_future(
-            self._database.write(
-                lambda connection: documents.set_status(connection, id, "failed", code, message)
-            )
-        )
+    async def _fail(self, document: Document, refusal: Refusal) -> None:
+        """What it was to replace goes all the same: that is not what the file says any more."""
+
+        def work(connection: Connection) -> list[str]:
+            is_new = documents.set_status(connection, document.id, "failed", refusal.code, refusal.message)
+            return files.drop(connection, document.replaces) if is_new else []
+
+        self._files.erase(await write(self._database, work))
 
 
 def _next(connection: Connection, after: int) -> tuple[Document, Edition] | None:
@@ -215,14 +219,15 @@ def _commit(
     reply: Pieces,
     chunks: list[Chunk],
     vectors: NDArray[np.float32],
-) -> bool:
-    """All of a document at once; False when it was removed or cancelled meanwhile."""
+) -> list[str] | None:
+    """All of a document at once, and the files that it replaced; None when it was removed or cancelled."""
     current = documents.find(connection, document.id)
     if current is None or current.status != "in_progress":
-        return False
+        return None
     now = bases.edition_of(connection, document.base)
     documents.set_text(connection, document.id, reply.text, reply.spans)
     if now.fingerprint != edition.fingerprint:
         raise _Superseded(now)
     editions.add_chunks(connection, now.id, document.id, chunks, vectors)
-    return documents.set_status(connection, document.id, "completed")
+    documents.set_status(connection, document.id, "completed")
+    return files.drop(connection, current.replaces)

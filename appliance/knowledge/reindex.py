@@ -7,19 +7,16 @@ as well before it happens. Ended in the middle, nothing has changed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
 
 from appliance.errors import InternalError, InvalidRequest
 from appliance.knowledge.embedding import ServedEmbedder
 from appliance.knowledge.extract.messages import Refusal
 from appliance.knowledge.ingest import Ingest
+from appliance.knowledge.transactions import read, write
 from appliance.store import bases, documents, editions
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes
 from appliance.store.rows import Base
-
-Result = TypeVar("Result")
 
 AT_ONCE = 64
 
@@ -36,15 +33,16 @@ class Reindex:
                 f"{base.name!r} is being made anew already", param="vector_store_id", code="reindex_running"
             )
         self._running.add(base.id)
-        edition = await self._write(
+        edition = await write(
+            self._database,
             lambda connection: editions.add(
                 connection, base.id, served.model.name, served.fingerprint, served.model.dimensions
-            )
+            ),
         )
         try:
             count = await self._fill(base, served, edition)
         except BaseException:
-            await self._write(lambda connection: editions.remove(connection, edition))
+            await write(self._database, lambda connection: editions.remove(connection, edition))
             raise
         finally:
             self._running.discard(base.id)
@@ -53,9 +51,9 @@ class Reindex:
 
     async def _fill(self, base: Base, served: ServedEmbedder, edition: int) -> int:
         count = 0
-        while not await self._write(lambda connection: _swap(connection, base, edition)):
-            missing = await asyncio.to_thread(
-                self._database.read,
+        while not await write(self._database, lambda connection: _swap(connection, base, edition)):
+            missing = await read(
+                self._database,
                 lambda connection: editions.missing_documents(connection, base.id, edition, AT_ONCE),
             )
             for document in missing:
@@ -64,8 +62,8 @@ class Reindex:
         return count
 
     async def _redo(self, id: int, served: ServedEmbedder, edition: int) -> None:
-        found = await asyncio.to_thread(
-            self._database.read,
+        found = await read(
+            self._database,
             lambda connection: (documents.find(connection, id), documents.text(connection, id)),
         )
         document, (text, spans) = found
@@ -82,10 +80,7 @@ class Reindex:
             if documents.find(connection, id) is not None:
                 editions.add_chunks(connection, edition, id, chunks, vectors)
 
-        await self._write(work)
-
-    async def _write(self, work: Callable[[Connection], Result]) -> Result:
-        return await asyncio.wrap_future(self._database.write(work))
+        await write(self._database, work)
 
 
 def _swap(connection: Connection, base: Base, edition: int) -> bool:

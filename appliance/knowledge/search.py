@@ -8,11 +8,9 @@ rarity, the best passage holds. A question about something else scores low on bo
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,6 +19,7 @@ from appliance.knowledge.embedding import Embedding, ServedEmbedder
 from appliance.knowledge.filters import Filter, holds
 from appliance.knowledge.fusion import blended, scaled
 from appliance.knowledge.retrieve import Candidate, Found, Query, Trace, Tuning, retrieve
+from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import Answer, BaseStatus
 from appliance.language import speaks
 from appliance.records import EncoderModel
@@ -30,8 +29,6 @@ from appliance.store.indexes import Indexes
 from appliance.store.rows import Base, Counts, Principal
 from appliance.store.terms import WordCounts
 from appliance.workers.handles import EncoderHandle
-
-Result = TypeVar("Result")
 
 TOUCH_SECONDS = 60.0
 RERANKED = 20
@@ -67,8 +64,8 @@ class Search:
     ) -> Answer:
         """The passages that answer the queries. Raises NotFound, InvalidRequest for an expired base."""
         trace = Trace()
-        status = await self._read(
-            lambda connection: BaseStatus(bases.get(connection, principal, base), Counts(), 0)
+        status = await read(
+            self._database, lambda connection: BaseStatus(bases.get(connection, principal, base), Counts(), 0)
         )
         if status.has_expired:
             raise InvalidRequest("this knowledge base has expired", code="vector_store_expired")
@@ -95,7 +92,7 @@ class Search:
                 trace=trace,
             )
 
-        found = await self._read(work)
+        found = await read(self._database, work)
         wants_rerank = self._reranks if rerank is None else rerank
         ranked, warnings = found.candidates, tuple[str, ...]()
         if wants_rerank and ranked:
@@ -155,12 +152,7 @@ class Search:
         if now - self._touched.get(base, -TOUCH_SECONDS) >= TOUCH_SECONDS:
             self._touched[base] = now
             with contextlib.suppress(HearthError):  # a full disk must not stop a search
-                await asyncio.wrap_future(
-                    self._database.write(lambda connection: bases.touch(connection, base))
-                )
-
-    async def _read(self, work: Callable[[Connection], Result]) -> Result:
-        return await asyncio.to_thread(self._database.read, work)
+                await write(self._database, lambda connection: bases.touch(connection, base))
 
 
 def _fitting(connection: Connection, base: str, filter: Filter) -> list[int]:

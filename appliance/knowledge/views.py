@@ -22,9 +22,12 @@ class Chunking:
 
 @dataclass(frozen=True)
 class NewDocument:
+    """A file to put into a base; once it has been read, the file `replaces` goes."""
+
     file: str
     attributes: Attributes = field(default_factory=dict)
     chunking: Chunking | None = None
+    replaces: str = ""
 
 
 @dataclass(frozen=True)

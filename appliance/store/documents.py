@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from appliance.errors import InvalidValue, NotFound
+from appliance.store import editions
 from appliance.store.database import Connection
 from appliance.store.paging import page_of
 from appliance.store.rows import Attributes, Batch, Counts, Document, DocumentStatus, ErrorCode, Page
 
 SELECT = """
 SELECT d.id, d.base, d.file, f.name, f.bytes, d.batch, d.status, d.error_code, d.error_message,
-       d.attributes, d.chunk_tokens, d.overlap_tokens, d.text_bytes, d.created_at
+       d.attributes, d.chunk_tokens, d.overlap_tokens, d.text_bytes, d.created_at, d.replaces
 FROM documents d JOIN files f ON f.id = d.file
 """
 
@@ -28,28 +29,35 @@ def add(
     base: str,
     file: str,
     batch: str = "",
+    replaces: str = "",
     attributes: Attributes,
     chunk_tokens: int,
     overlap_tokens: int,
     created_at: float,
 ) -> int:
-    """Queue the file for the base. Raises InvalidValue when it is in there already."""
+    """Queue the file for the base; `replaces` goes when it has been read. Raises InvalidValue when it is in
+    there already."""
     if connection.execute("SELECT 1 FROM documents WHERE base = ? AND file = ?", (base, file)).fetchone():
         raise InvalidValue(f"the file {file} is in this knowledge base already", param="file_id")
     connection.execute(
-        "INSERT INTO documents(base, file, batch, status, attributes, chunk_tokens, overlap_tokens,"
-        " created_at) VALUES(?,?,?,'in_progress',?,?,?,?)",
-        (base, file, batch, _json(attributes), chunk_tokens, overlap_tokens, created_at),
+        "INSERT INTO documents(base, file, batch, status, replaces, attributes, chunk_tokens, overlap_tokens,"
+        " created_at) VALUES(?,?,?,'in_progress',?,?,?,?,?)",
+        (base, file, batch, replaces, _json(attributes), chunk_tokens, overlap_tokens, created_at),
     )
     return connection.last_insert_rowid()
 
 
 def get(connection: Connection, base: str, file: str) -> Document:
     """Raises NotFound."""
-    row = connection.execute(f"{SELECT} WHERE d.base = ? AND d.file = ?", (base, file)).fetchone()
-    if row is None:
+    found = find_file(connection, base, file)
+    if found is None:
         raise NotFound(f"there is no file {file!r} in this knowledge base", param="file_id")
-    return _document(row)
+    return found
+
+
+def find_file(connection: Connection, base: str, file: str) -> Document | None:
+    row = connection.execute(f"{SELECT} WHERE d.base = ? AND d.file = ?", (base, file)).fetchone()
+    return None if row is None else _document(row)
 
 
 def find(connection: Connection, id: int) -> Document | None:
@@ -126,15 +134,21 @@ def set_attributes(connection: Connection, id: int, attributes: Attributes) -> N
     connection.execute("UPDATE documents SET attributes = ? WHERE id = ?", (_json(attributes), id))
 
 
+def set_replaces(connection: Connection, id: int, file: str) -> None:
+    connection.execute("UPDATE documents SET replaces = ? WHERE id = ?", (file, id))
+
+
 def cancel_batch(connection: Connection, batch: str) -> None:
     connection.execute(
         "UPDATE documents SET status = 'cancelled' WHERE batch = ? AND status = 'in_progress'", (batch,)
     )
 
 
-def remove(connection: Connection, id: int) -> None:
-    """Takes the document and its text; its chunks go by `editions.bury` before."""
-    connection.execute("DELETE FROM documents WHERE id = ?", (id,))
+def drop(connection: Connection, document: Document) -> None:
+    """Takes the document, its text and its chunks."""
+    for edition in editions.of_base(connection, document.base):
+        editions.bury(connection, edition, document.id)
+    connection.execute("DELETE FROM documents WHERE id = ?", (document.id,))
 
 
 # Text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from appliance.errors import NotFound
+from appliance.store import documents
 from appliance.store.database import Connection
 from appliance.store.paging import page_of
 from appliance.store.rows import Page, Principal, StoredFile
@@ -58,9 +59,16 @@ def rename(connection: Connection, id: str, name: str) -> None:
     connection.execute("UPDATE files SET name = ? WHERE id = ?", (name, id))
 
 
-def remove(connection: Connection, id: str) -> None:
-    """Takes the row; documents made of it must be gone already, see `documents.remove`."""
+def drop(connection: Connection, id: str) -> list[str]:
+    """Takes the row, what was made of the file out of every base, and the files that it was still to
+    replace. The ids of all that are gone: their bytes are the caller's to erase."""
+    gone = [id] if id else []
+    for document in documents.of_file(connection, id):
+        documents.drop(connection, document)
+        if document.status == "in_progress":
+            gone += drop(connection, document.replaces)
     connection.execute("DELETE FROM files WHERE id = ?", (id,))
+    return gone
 
 
 def all_ids(connection: Connection) -> set[str]:

@@ -141,6 +141,9 @@ MIGRATIONS = (
         PRIMARY KEY(folder, path)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE documents ADD COLUMN replaces TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

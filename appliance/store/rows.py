@@ -86,7 +86,8 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """A file in a base. `name` and `bytes` are the file's; `text_bytes` is what its text takes."""
+    """A file in a base. `name` and `bytes` are the file's; `text_bytes` is what its text takes; the file
+    `replaces` goes once this one has been read."""
 
     id: int
     base: str
@@ -102,6 +103,7 @@ class Document(Struct, frozen=True, kw_only=True):
     overlap_tokens: int
     text_bytes: int
     created_at: float
+    replaces: str
 
 
 class Batch(Struct, frozen=True, kw_only=True):

@@ -108,17 +108,17 @@ async def ingest(knowledge: Knowledge, name: str, task: Task) -> tuple[str, dict
     """A base with the task's documents; each file's number, and the seconds that ingest took."""
     names = {file_name: number for number, (file_name, _) in enumerate(task.documents)}
     with contextlib.suppress(NotFound):
-        known = (await knowledge.find(LOCAL, name)).id
-        found, _ = await knowledge.list_documents(LOCAL, known, Page(limit=100_000))
+        known = (await knowledge.bases.find(LOCAL, name)).id
+        found, _ = await knowledge.documents.list(LOCAL, known, Page(limit=100_000))
         return known, {document.file: names[document.name] for document in found}, 0.0
-    base = await knowledge.create_base(LOCAL, name)
+    base = await knowledge.bases.create(LOCAL, name)
     numbers = {}
     for number, (file_name, content) in enumerate(task.documents):
         file = await knowledge.files.store(LOCAL, file_name, "assistants", pieces(content.encode()))
         numbers[file.id] = number
     begun = time.perf_counter()
-    await knowledge.add_documents(LOCAL, base.id, [NewDocument(id) for id in numbers])
-    counts = await knowledge.wait_until_read(LOCAL, base.id)
+    await knowledge.documents.add(LOCAL, base.id, [NewDocument(id) for id in numbers])
+    counts = await knowledge.documents.wait_until_read(LOCAL, base.id)
     assert counts.completed == len(numbers), counts
     return base.id, numbers, time.perf_counter() - begun
 

@@ -70,13 +70,13 @@ class Expected:
 async def fill_cache(directory: Path) -> None:
     """Embed every document once, so that the writers find all vectors in the cache."""
     async with opened(directory / "warm") as knowledge:
-        base = await knowledge.create_base(LOCAL, "warm")
+        base = await knowledge.bases.create(LOCAL, "warm")
         for number in range(DOCUMENTS):
             file = await knowledge.files.store(
                 LOCAL, f"{number}.md", "assistants", pieces(content(number).encode())
             )
-            await knowledge.add_documents(LOCAL, base.id, [NewDocument(file.id)])
-        await knowledge.wait_until_read(LOCAL, base.id)
+            await knowledge.documents.add(LOCAL, base.id, [NewDocument(file.id)])
+        await knowledge.documents.wait_until_read(LOCAL, base.id)
         await knowledge.search(LOCAL, base.id, ["Fact 1.0"], 3)
     (directory / "warm" / "cache").rename(directory / "cache")
 

@@ -65,18 +65,18 @@ async def write(directory: Path, seed: int) -> None:
     knowledge.start()
     print("open", flush=True)
     try:
-        base = (await knowledge.find(LOCAL, BASE)).id
+        base = (await knowledge.bases.find(LOCAL, BASE)).id
     except NotFound:
-        base = (await knowledge.create_base(LOCAL, BASE)).id
+        base = (await knowledge.bases.create(LOCAL, BASE)).id
     there: list[str] = []
     while True:
         number = choice.randrange(DOCUMENTS)
         file = await knowledge.files.store(
             LOCAL, f"{number}.md", "assistants", pieces(content(number).encode())
         )
-        await knowledge.add_documents(LOCAL, base, [NewDocument(file.id)])
-        await knowledge.wait_until_read(LOCAL, base)
-        document = await knowledge.document(LOCAL, base, file.id)
+        await knowledge.documents.add(LOCAL, base, [NewDocument(file.id)])
+        await knowledge.documents.wait_until_read(LOCAL, base)
+        document = await knowledge.documents.get(LOCAL, base, file.id)
         assert document.status == "completed", document.error_message
         print(f"in {number} {file.id}", flush=True)
         there.append(file.id)
@@ -84,7 +84,7 @@ async def write(directory: Path, seed: int) -> None:
         if len(there) > 3 and choice.random() < 0.3:
             going = there.pop(choice.randrange(len(there)))
             print(f"going {going}", flush=True)
-            await knowledge.remove_file(LOCAL, going)
+            await knowledge.files.remove(LOCAL, going)
             print(f"gone {going}", flush=True)
 
 

@@ -30,15 +30,15 @@ def models() -> None:
 
 async def fill(knowledge: Knowledge, *texts: str) -> str:
     """A base of these texts; its id."""
-    base = await knowledge.create_base(LOCAL, "facts")
+    base = await knowledge.bases.create(LOCAL, "facts")
     await put(knowledge, base.id, *texts)
     return base.id
 
 
 async def put(knowledge: Knowledge, base: str, *texts: str) -> None:
     files = [await upload(knowledge, f"{n}.md", text) for n, text in enumerate(texts)]
-    await knowledge.add_documents(LOCAL, base, [NewDocument(file.id) for file in files])
-    counts = await knowledge.wait_until_read(LOCAL, base)
+    await knowledge.documents.add(LOCAL, base, [NewDocument(file.id) for file in files])
+    counts = await knowledge.documents.wait_until_read(LOCAL, base)
     assert counts.failed == 0
 
 
@@ -55,7 +55,7 @@ def test_what_was_answered_is_there_after_a_restart(tmp_path: Path) -> None:
     async def second(base: str) -> None:
         async with opened(tmp_path) as knowledge:
             assert "Armstrong" in await best(knowledge, base, "first man on the Moon")
-            assert (await knowledge.status(LOCAL, base)).counts.completed == 2
+            assert (await knowledge.bases.status(LOCAL, base)).counts.completed == 2
 
     asyncio.run(second(asyncio.run(first())))
 
@@ -63,14 +63,14 @@ def test_what_was_answered_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_documents_that_wait_are_read_after_a_restart(tmp_path: Path) -> None:
     async def first() -> str:
         async with opened(tmp_path) as knowledge:
-            base = await knowledge.create_base(LOCAL, "facts")
+            base = await knowledge.bases.create(LOCAL, "facts")
             files = [await upload(knowledge, f"{n}.md", f"{MOON}\nNumber {n}.\n" * 20) for n in range(6)]
-            await knowledge.add_documents(LOCAL, base.id, [NewDocument(file.id) for file in files])
+            await knowledge.documents.add(LOCAL, base.id, [NewDocument(file.id) for file in files])
             return base.id  # and stop at once
 
     async def second(base: str) -> None:
         async with opened(tmp_path) as knowledge:
-            assert (await knowledge.wait_until_read(LOCAL, base)).completed == 6
+            assert (await knowledge.documents.wait_until_read(LOCAL, base)).completed == 6
 
     asyncio.run(second(asyncio.run(first())))
 
@@ -86,37 +86,37 @@ def test_a_second_process_is_refused(run: Run, tmp_path: Path) -> None:
 
 def test_bases_belong_to_their_owners(run: Run) -> None:
     async def work(knowledge: Knowledge) -> None:
-        base = (await knowledge.create_base(ADA, "mine")).id
+        base = (await knowledge.bases.create(ADA, "mine")).id
         file = await upload(knowledge, "a.md", MOON)
         page = Page(limit=10)
         refused: list[Callable[[], Awaitable[object]]] = [
-            lambda: knowledge.status(BOB, base),
-            lambda: knowledge.find(BOB, "mine"),
+            lambda: knowledge.bases.status(BOB, base),
+            lambda: knowledge.bases.find(BOB, "mine"),
             lambda: knowledge.search(BOB, base, ["x"], 1),
-            lambda: knowledge.remove_base(BOB, base),
-            lambda: knowledge.update_base(BOB, base, name="x"),
-            lambda: knowledge.add_documents(BOB, base, []),
-            lambda: knowledge.list_documents(BOB, base, page),
-            lambda: knowledge.document(BOB, base, file.id),
-            lambda: knowledge.document_text(BOB, base, file.id),
+            lambda: knowledge.bases.remove(BOB, base),
+            lambda: knowledge.bases.update(BOB, base, name="x"),
+            lambda: knowledge.documents.add(BOB, base, []),
+            lambda: knowledge.documents.list(BOB, base, page),
+            lambda: knowledge.documents.get(BOB, base, file.id),
+            lambda: knowledge.documents.text(BOB, base, file.id),
             lambda: knowledge.reindex(BOB, base),
             lambda: knowledge.folders.list(BOB, base),
             lambda: knowledge.folders.add(BOB, base, Path("/tmp")),
-            lambda: knowledge.file(BOB, file.id),
-            lambda: knowledge.remove_file(BOB, file.id),
-            lambda: knowledge.add_documents(ADA, base, [NewDocument(file.id)]),  # LOCAL's file
+            lambda: knowledge.files.get(BOB, file.id),
+            lambda: knowledge.files.remove(BOB, file.id),
+            lambda: knowledge.documents.add(ADA, base, [NewDocument(file.id)]),  # LOCAL's file
         ]
         for attempt in refused:
             with pytest.raises(NotFound):
                 await attempt()
-        assert await knowledge.list_bases(BOB, page) == ([], False)
-        await knowledge.share_base(ADA, base, ("bob",))
+        assert await knowledge.bases.list(BOB, page) == ([], False)
+        await knowledge.bases.share(ADA, base, ("bob",))
         assert (await knowledge.search(BOB, base, ["x"], 1)).candidates == ()
-        assert len((await knowledge.list_bases(BOB, page))[0]) == 1
+        assert len((await knowledge.bases.list(BOB, page))[0]) == 1
         with pytest.raises(Forbidden):
-            await knowledge.remove_base(BOB, base)
+            await knowledge.bases.remove(BOB, base)
         with pytest.raises(Forbidden):
-            await knowledge.add_documents(BOB, base, [])
+            await knowledge.documents.add(BOB, base, [])
 
     run(work)
 
@@ -133,12 +133,12 @@ def test_another_embedder_never_mixes_and_reindex_swaps(tmp_path: Path) -> None:
             with pytest.raises(InvalidRequest, match="was made with the embedder all-minilm-l6-v2"):
                 await knowledge.search(LOCAL, base, ["Moon"], 1)
             file = await upload(knowledge, "new.md", MOON)
-            await knowledge.add_documents(LOCAL, base, [NewDocument(file.id)])
-            await knowledge.wait_until_read(LOCAL, base)
-            refused = await knowledge.document(LOCAL, base, file.id)
+            await knowledge.documents.add(LOCAL, base, [NewDocument(file.id)])
+            await knowledge.documents.wait_until_read(LOCAL, base)
+            refused = await knowledge.documents.get(LOCAL, base, file.id)
             assert "reindex" in refused.error_message
             assert await knowledge.reindex(LOCAL, base) == 2
-            status = await knowledge.status(LOCAL, base)
+            status = await knowledge.bases.status(LOCAL, base)
             assert status.base.edition.embedder == MULTILINGUAL
             assert "Armstrong" in await best(knowledge, base, "first man on the Moon")
 
@@ -176,22 +176,22 @@ def test_no_text_is_embedded_twice(run: Run) -> None:
 def test_a_full_queue_refuses(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path, settings=Settings(queue_documents=1)) as knowledge:
-            base = await knowledge.create_base(LOCAL, "facts")
+            base = await knowledge.bases.create(LOCAL, "facts")
             files = [await upload(knowledge, "a.md", MOON), await upload(knowledge, "b.md", BREAD)]
             with pytest.raises(Overloaded):
-                await knowledge.add_documents(LOCAL, base.id, [NewDocument(file.id) for file in files])
-            assert (await knowledge.status(LOCAL, base.id)).counts.total == 0
+                await knowledge.documents.add(LOCAL, base.id, [NewDocument(file.id) for file in files])
+            assert (await knowledge.bases.status(LOCAL, base.id)).counts.total == 0
 
     asyncio.run(work())
 
 
 def test_a_file_is_in_a_base_once(run: Run) -> None:
     async def work(knowledge: Knowledge) -> None:
-        base = await knowledge.create_base(LOCAL, "facts")
+        base = await knowledge.bases.create(LOCAL, "facts")
         file = await upload(knowledge, "a.md", MOON)
-        await knowledge.add_documents(LOCAL, base.id, [NewDocument(file.id)])
+        await knowledge.documents.add(LOCAL, base.id, [NewDocument(file.id)])
         with pytest.raises(HearthError, match="already"):
-            await knowledge.add_documents(LOCAL, base.id, [NewDocument(file.id)])
+            await knowledge.documents.add(LOCAL, base.id, [NewDocument(file.id)])
 
     run(work)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import InvalidValue
-from appliance.knowledge.scan import scan
+from appliance.knowledge.scan import fingerprint, scan
 from appliance.knowledge.service import Knowledge
 from appliance.store.rows import LOCAL, Document, Page
 from tests.knowledge.conftest import opened
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def documents(knowledge: Knowledge, base: str) -> dict[str, Document]:
-    found, _ = await knowledge.list_documents(LOCAL, base, Page(limit=100))
+    found, _ = await knowledge.documents.list(LOCAL, base, Page(limit=100))
     return {document.name: document for document in found if document.status == "completed"}
 
 
@@ -58,14 +58,24 @@ def test_a_scan_sees_plain_files_only(folder: Path) -> None:
         os.chdir(folder)  # a socket's path may have 107 bytes at most
         bound.bind("socket")
         os.chdir(here)
-        assert sorted(scan(folder)) == ["inner/two.md", "one.md"]
+        seen = scan(folder)
+        assert sorted(seen.files) == ["inner/two.md", "one.md"]
+        assert (seen.folders, seen.is_cut) == ({str(folder), str(folder / "inner")}, False)
     with pytest.raises(OSError, match="No such file"):
         scan(folder / "nowhere")
 
 
+def test_a_pipe_or_link_in_a_files_place_is_not_read(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "link.md").symlink_to(folder / "one.md")
+    for wrong in ("pipe", "link.md", "inner"):
+        with pytest.raises(OSError, match=r"no plain file|symbolic links"):
+            fingerprint(folder / wrong)
+
+
 def test_changes_arrive(run: Run, folder: Path) -> None:
     async def work(knowledge: Knowledge) -> None:
-        base = (await knowledge.create_base(LOCAL, "watched")).id
+        base = (await knowledge.bases.create(LOCAL, "watched")).id
         watched = await knowledge.folders.add(LOCAL, base, folder)
         both = await until(knowledge, base, lambda found: set(found) == {"one.md", "inner/two.md"})
         assert both["one.md"].attributes == {"path": str(folder / "one.md")}
@@ -98,7 +108,7 @@ def test_changes_arrive(run: Run, folder: Path) -> None:
 
 def test_a_file_being_written_waits_until_it_stands_still(run: Run, folder: Path) -> None:
     async def work(knowledge: Knowledge) -> None:
-        base = (await knowledge.create_base(LOCAL, "watched")).id
+        base = (await knowledge.bases.create(LOCAL, "watched")).id
         await knowledge.folders.add(LOCAL, base, folder)
         with (folder / "slow.txt").open("w") as file:
             for line in range(15):
@@ -107,8 +117,46 @@ def test_a_file_being_written_waits_until_it_stands_still(run: Run, folder: Path
                 await asyncio.sleep(0.2)
                 assert "slow.txt" not in await documents(knowledge, base)
         found = await until(knowledge, base, lambda found: "slow.txt" in found)
-        _, text = await knowledge.document_text(LOCAL, base, found["slow.txt"].file)
+        _, text = await knowledge.documents.text(LOCAL, base, found["slow.txt"].file)
         assert "Line 14" in text
+
+    run(work)
+
+
+def test_what_is_changed_is_found_until_it_has_been_read_anew(run: Run, folder: Path) -> None:
+    async def work(knowledge: Knowledge) -> None:
+        base = (await knowledge.bases.create(LOCAL, "watched")).id
+        await knowledge.folders.add(LOCAL, base, folder)
+        await until(knowledge, base, lambda found: len(found) == 2)
+        (folder / "one.md").write_text("# One\n\nThe first document, changed.")
+        seen: set[str] = set()
+        while not any("changed" in text for text in seen):
+            answer = await knowledge.search(LOCAL, base, ["the first document"], 2)
+            texts = [each.hit.chunk.text for each in answer.candidates if each.hit.name == "one.md"]
+            assert len(texts) == 1
+            seen |= set(texts)
+        assert len(seen) == 2
+
+    run(work)
+
+
+def test_folders_made_later_are_followed_and_links_are_not(run: Run, folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.md").write_text("not to be read")
+    (folder / "link").symlink_to(outside)
+
+    async def work(knowledge: Knowledge) -> None:
+        base = (await knowledge.bases.create(LOCAL, "watched")).id
+        await knowledge.folders.add(LOCAL, base, folder)
+        await until(knowledge, base, lambda found: len(found) == 2)
+        (folder / "new" / "deep").mkdir(parents=True)
+        (folder / "new" / "deep" / "three.md").write_text("The third document.")
+        os.utime(folder / "new" / "deep" / "three.md", (2e9, 2e9))  # a time that has not come yet
+        await until(knowledge, base, lambda found: "new/deep/three.md" in found)
+        (folder / "new" / "deep" / "four.md").write_text("The fourth document.")
+        found = await until(knowledge, base, lambda found: "new/deep/four.md" in found)
+        assert len(found) == 4
 
     run(work)
 
@@ -116,7 +164,7 @@ def test_a_file_being_written_waits_until_it_stands_still(run: Run, folder: Path
 def test_what_changed_meanwhile_is_seen_at_the_start(folder: Path, tmp_path: Path) -> None:
     async def first() -> str:
         async with opened(tmp_path) as knowledge:
-            base = (await knowledge.create_base(LOCAL, "watched")).id
+            base = (await knowledge.bases.create(LOCAL, "watched")).id
             await knowledge.folders.add(LOCAL, base, folder)
             await until(knowledge, base, lambda found: len(found) == 2)
             return base
@@ -141,7 +189,7 @@ def test_what_changed_meanwhile_is_seen_at_the_start(folder: Path, tmp_path: Pat
 
 def test_not_every_folder_can_be_watched(run: Run, tmp_path: Path, folder: Path) -> None:
     async def work(knowledge: Knowledge) -> None:
-        base = (await knowledge.create_base(LOCAL, "watched")).id
+        base = (await knowledge.bases.create(LOCAL, "watched")).id
         for wrong in (tmp_path / "nowhere", folder / "one.md", Path("relative"), tmp_path, Path("/")):
             with pytest.raises(InvalidValue):
                 await knowledge.folders.add(LOCAL, base, wrong)

@@ -101,8 +101,9 @@ class Shelf:
 
     def take(self, document: int) -> None:
         def work(connection: Connection) -> None:
-            editions.bury(connection, self.edition, document)
-            documents.remove(connection, document)
+            found = documents.find(connection, document)
+            assert found is not None
+            documents.drop(connection, found)
 
         self.database.write(work).result()
 

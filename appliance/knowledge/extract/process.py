@@ -48,7 +48,7 @@ LIBRARIES = {
     ".pdf": "pdf",
     ".docx": "docx",
     ".pptx": "pptx",
-    ".xlsx": "tables",
+    ".xlsx": "xlsx",
     ".csv": "tables",
     ".epub": "epub",
     ".html": "html",

@@ -5,11 +5,15 @@ Runs in the extractor process only: it imports a library when a file needs it.
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from appliance.knowledge.extract.archive import checked
 from appliance.knowledge.extract.errors import TooMuchText, Unreadable
+from appliance.knowledge.extract.markdown import read_markdown
+from appliance.knowledge.extract.plain import read_code, read_text
 from appliance.knowledge.text import Block, DocumentText, joined
 
 CODE_SUFFIXES = frozenset(
@@ -34,6 +38,12 @@ OTHER_SIGNATURES = {
     b"MZ\x90": "a program",
 }
 ZIP = b"PK\x03\x04"
+ZIPPED = {  # a part that only this format has → the module that reads it
+    "word/document.xml": "docx",
+    "ppt/presentation.xml": "pptx",
+    "xl/workbook.xml": "xlsx",
+    "META-INF/container.xml": "epub",
+}
 
 
 def read(path: Path, name: str, most_chars: int) -> DocumentText:
@@ -71,18 +81,11 @@ def _blocks(path: Path, suffix: str) -> Iterator[Block]:
 
 
 def _zipped(path: Path) -> Iterator[Block]:
-    from appliance.knowledge.extract import docx, epub, pptx, tables
-    from appliance.knowledge.extract.archive import checked
-
     names = checked(path)
-    for part, reader in (
-        ("word/document.xml", docx.read_docx),
-        ("ppt/presentation.xml", pptx.read_pptx),
-        ("xl/workbook.xml", tables.read_xlsx),
-        ("META-INF/container.xml", epub.read_epub),
-    ):
+    for part, module in ZIPPED.items():
         if part in names:
-            return _sound(reader(path))
+            reader = importlib.import_module(f"appliance.knowledge.extract.{module}")
+            return _sound(getattr(reader, f"read_{module}")(path))
     raise Unreadable("it is a zip file; unpack it first", "unsupported_file")
 
 
@@ -109,16 +112,19 @@ def _sound(blocks: Iterator[Block]) -> Iterator[Block]:
 
 
 def _text(content: bytes, start: bytes, suffix: str) -> Iterator[Block]:
-    from appliance.knowledge.extract import html, mail, markdown, plain, tables
-
+    """A reader is imported where it is needed: some bring libraries that take longer than a document."""
     if suffix in HTML_SUFFIXES or start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        return html.read_html(content)
-    if suffix in MARKDOWN_SUFFIXES:
-        return markdown.read_markdown(content)
+        from appliance.knowledge.extract.html import read_html
+
+        return read_html(content)
     if suffix in CSV_SUFFIXES:
-        return tables.read_csv(content)
+        from appliance.knowledge.extract.tables import read_csv
+
+        return read_csv(content)
     if suffix == ".eml":
-        return mail.read_mail(content)
-    if suffix in CODE_SUFFIXES:
-        return plain.read_code(content)
-    return plain.read_text(content)
+        from appliance.knowledge.extract.mail import read_mail
+
+        return read_mail(content)
+    if suffix in MARKDOWN_SUFFIXES:
+        return read_markdown(content)
+    return read_code(content) if suffix in CODE_SUFFIXES else read_text(content)

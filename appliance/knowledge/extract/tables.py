@@ -1,22 +1,16 @@
-"""Tables: workbooks and CSV. A row is told with the names of its columns, so that it stands by itself."""
+"""Tables: CSV. A row is told with the names of its columns, so that it stands by itself."""
 
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-import openpyxl
-
-from appliance.knowledge.extract.archive import checked
 from appliance.knowledge.extract.errors import Unreadable
 from appliance.knowledge.extract.plain import decoded
 from appliance.knowledge.text import Block
 
 MOST_ROWS = 1_000_000
-MOST_COLUMNS = 1024
 SNIFFED_CHARS = 16_384
 
 
@@ -28,25 +22,15 @@ def read_csv(content: bytes) -> Iterator[Block]:
     except csv.Error:
         dialect = csv.excel
     try:
-        yield from _rows(csv.reader(io.StringIO(text), dialect), 0)
+        yield from rows(csv.reader(io.StringIO(text), dialect), 0)
     except csv.Error as error:
         raise Unreadable(f"it is no CSV: {error}") from error
 
 
-def read_xlsx(path: Path) -> Iterator[Block]:
-    checked(path)
-    with path.open("rb") as content:  # openpyxl judges a path by its ending, and stored files have none
-        book = openpyxl.load_workbook(content, read_only=True, data_only=True, keep_links=False)
-        for number, sheet in enumerate(book.worksheets, 1):
-            yield Block("heading", sheet.title, 1, number)
-            rows = sheet.iter_rows(values_only=True, max_col=MOST_COLUMNS)
-            yield from _rows(([_shown(value) for value in row] for row in rows), number)
-
-
-def _rows(rows: Iterable[list[str]], page: int) -> Iterator[Block]:
+def rows(found: Iterable[list[str]], page: int) -> Iterator[Block]:
     """The first row with two or more cells names the columns, if all it holds is words."""
     header: list[str] | None = None
-    for number, row in enumerate(rows):
+    for number, row in enumerate(found):
         if number > MOST_ROWS:
             raise Unreadable(f"it has more than {MOST_ROWS:,} rows; split it")
         cells = [" ".join(cell.split()) for cell in row]
@@ -65,16 +49,6 @@ def _named(cells: list[str], header: list[str]) -> Iterator[str]:
         if cell:
             name = header[place] if place < len(header) else ""
             yield f"{name}: {cell}" if name else cell
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
-        return value.date().isoformat()
-    return str(value)
 
 
 def _is_number(text: str) -> bool:
