@@ -22,7 +22,7 @@ import psutil
 from appliance import paths
 from appliance.config.schema import Settings
 from appliance.errors import HearthError
-from appliance.orders import generator_order
+from appliance.orders import generator_order, mebibytes
 from appliance.version import VERSION
 from models.errors import ModelError
 from models.library import Library
@@ -197,11 +197,15 @@ def _model(model: Installed, library: Library, settings: Settings) -> Finding:
     size = f"{model.manifest.role}, {model.manifest.bytes / 1e6:,.0f} MB"
     if model.manifest.role != "chat":
         return Finding("Models", model.name, size)
+    memory = settings.generator.memory or psutil.virtual_memory().available
     try:
-        order = generator_order(model, library, settings)
+        _, expected = generator_order(model, library, settings, memory)
     except HearthError as error:
         return Finding("Models", model.name, f"{size}: {error.message}", "warning", "it cannot be served now")
-    return Finding("Models", model.name, f"{size}, fits, with a cache for {order.cells} tokens")
+    if expected.bytes > memory:
+        text = f"{size}, needs about {expected}; {mebibytes(memory)} are there for chat models"
+        return Finding("Models", model.name, text, "warning", "lower generator.cells, or use a smaller model")
+    return Finding("Models", model.name, f"{size}, fits: needs about {expected}")
 
 
 def _port(settings: Settings) -> Iterator[Finding]:

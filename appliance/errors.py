@@ -14,6 +14,7 @@ HearthError
 ├─ NotFound 404
 │  └─ ModelNotFound
 ├─ MethodNotAllowed 405
+├─ Conflict 409                not as things stand: the model is pinned, or requests run on it
 ├─ RequestTimeout 408          the request took too long to arrive
 ├─ PayloadTooLarge 413
 ├─ Overloaded 429              a queue or a rate is full; Retry-After says when to come back
@@ -22,6 +23,7 @@ HearthError
 ├─ NotServed 501               a known path of the surface that this server does not serve
 ├─ Unavailable 503
 │  ├─ ModelLoading
+│  ├─ DoesNotFit               the model needs more memory than models may have; retrying changes nothing
 │  ├─ WorkerLost               the worker died under this request
 │  └─ Draining                 the server is stopping
 ├─ DeadlineExceeded 504
@@ -112,6 +114,10 @@ class MethodNotAllowed(HearthError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
+class Conflict(HearthError):
+    status, type, code = 409, "invalid_request_error", "conflict"
+
+
 class RequestTimeout(HearthError):
     status, type, code = 408, "invalid_request_error", "request_timeout"
 
@@ -142,6 +148,10 @@ class Unavailable(HearthError):
 
 class ModelLoading(Unavailable):
     code = "model_loading"
+
+
+class DoesNotFit(Unavailable):
+    code = "model_does_not_fit"
 
 
 class WorkerLost(Unavailable):

@@ -1,13 +1,14 @@
-"""From an installed model and the settings to a worker's launch order: paths, facts, and how much cache.
+"""From an installed model and the settings to a worker's launch order: paths, facts, and how much memory.
 
-Reads model headers through the preflight, never weights. A model that cannot fit is refused here, with the
-numbers, before any process starts.
+Reads model headers through the preflight, never weights: what a model will take is known before any process
+starts. Whether there is room for it is `residency`'s business.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
-import psutil
 
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
@@ -21,8 +22,34 @@ from models.store import Installed
 CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}  # per value; q8_0 keeps a scale for each 32
 MAX_DEFAULT_CELLS = 16_384
 MIN_CELLS = 512
-CACHE_SHARE_OF_MEMORY = 4  # a default cache takes at most 1/4 of the memory that is free
-COMPUTE_BYTES = 256 * 1024 * 1024  # logits, activations and the process itself, roughly
+CACHE_SHARE_OF_MEMORY = 4  # a default cache takes at most 1/4 of the memory for models
+
+# What a generator takes besides weights and cache, measured with models of 49k and 152k tokens: the process
+# and its libraries; logits for every sequence; token texts and tries; activations of the largest batch.
+PROCESS_BYTES = 64 * 1024 * 1024
+LEAST_SEQUENCES = 64
+TOKEN_BYTES = 600
+ACTIVATION_BYTES = 80  # per token of a batch and number of its embedding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that a chat model will take, known before it is loaded. `cells`: tokens of its KV cache."""
+
+    weights: int
+    cache: int
+    working: int
+    cells: int
+
+    @property
+    def bytes(self) -> int:
+        return self.weights + self.cache + self.working
+
+    def __str__(self) -> str:
+        return (
+            f"{mebibytes(self.bytes)} (weights {mebibytes(self.weights)}, cache for {self.cells} tokens "
+            f"{mebibytes(self.cache)}, working memory {mebibytes(self.working)})"
+        )
 
 
 def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
@@ -31,43 +58,52 @@ def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
     return int(values * CACHE_BYTES[cache_type])
 
 
-def choose_cells(facts: GgufFacts, settings: Settings, available: int) -> int:
-    """Tokens of KV cache: as set, else what the model can use within a share of `available` bytes."""
+def choose_cells(facts: GgufFacts, settings: Settings, memory: int) -> int:
+    """Tokens of KV cache: as set, else what the model can use within a share of `memory` bytes."""
     if settings.generator.cells:
         return settings.generator.cells
-    affordable = (
-        available // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts, settings.generator.cache_type))
-    )
+    affordable = memory // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts, settings.generator.cache_type))
     wanted = min(settings.generator.context_length or facts.context_length, MAX_DEFAULT_CELLS)
     return max(MIN_CELLS, min(wanted, affordable) // 256 * 256)
 
 
-def generator_order(installed: Installed, source: ModelSource, settings: Settings) -> GeneratorOrder:
-    """Raises SetupError when the file is damaged, or model and cache do not fit into memory."""
+def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
+    """What the model will take where all chat models together may take `memory` bytes."""
+    cells = choose_cells(facts, settings, memory)
+    generator = settings.generator
+    sequences = max(LEAST_SEQUENCES, 2 * generator.slots)
+    per_token = 4 * sequences + TOKEN_BYTES
+    return Estimate(
+        weights=facts.tensor_bytes,
+        cache=cells * cell_bytes(facts, generator.cache_type),
+        working=PROCESS_BYTES
+        + facts.vocab_size * per_token
+        + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES,
+        cells=cells,
+    )
+
+
+def generator_order(
+    installed: Installed, source: ModelSource, settings: Settings, memory: int
+) -> tuple[GeneratorOrder, Estimate]:
+    """How to launch the model within `memory` bytes for all chat models, and what it will take.
+
+    Raises SetupError when the file is gone or damaged.
+    """
     weights = _extent(source, installed, "model.gguf")
     try:
         facts = read_gguf(weights.path, weights.start, weights.length)
     except (ModelError, OSError) as error:
         raise SetupError(f"the model {installed.name} cannot be used: {error}") from error
-    available = psutil.virtual_memory().available
-    cells = choose_cells(facts, settings, available)
-    cache = cells * cell_bytes(facts, settings.generator.cache_type)
-    needed = facts.tensor_bytes + cache + COMPUTE_BYTES
-    if needed > available:
-        raise SetupError(
-            f"the model {installed.name} needs about {_mebibytes(needed)} of memory (weights "
-            f"{_mebibytes(facts.tensor_bytes)}, cache for {cells} tokens "
-            f"{_mebibytes(cache)}), but only {_mebibytes(available)} is free; "
-            "lower generator.cells or serve a smaller model"
-        )
+    expected = estimate(facts, settings, memory)
     generator = settings.generator
-    return GeneratorOrder(
+    order = GeneratorOrder(
         name=installed.name,
         weights=str(weights.path),
         weights_offset=weights.start,
         weights_bytes=weights.length,
         context_length=generator.context_length,
-        cells=cells,
+        cells=expected.cells,
         slots=generator.slots,
         batch_tokens=generator.batch_tokens,
         threads=generator.threads,
@@ -79,6 +115,7 @@ def generator_order(installed: Installed, source: ModelSource, settings: Setting
         repack=generator.weights == "repack",
         draft=generator.draft,
     )
+    return order, expected
 
 
 def encoder_order(installed: list[Installed], source: ModelSource, settings: Settings) -> EncoderOrder:
@@ -133,5 +170,5 @@ def _extent(source: ModelSource, installed: Installed, file: str) -> Extent:
         raise SetupError(f"the model {installed.name} cannot be used: {error.message}") from error
 
 
-def _mebibytes(count: int) -> str:
+def mebibytes(count: int) -> str:
     return f"{count / 1024**2:,.0f} MiB"

@@ -12,21 +12,26 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+
+import psutil
 
 from appliance import paths
+from appliance.activity import Activities
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.orders import encoder_order, generator_order
-from appliance.records import EncoderModel, Order, WorkerStats
+from appliance.records import EncoderModel, Order
+from appliance.residency.keep_alive import parse
+from appliance.residency.residency import Residency
+from appliance.residency.tenant import Tenant, TenantState
 from appliance.routing.budgets import Budgets
 from appliance.routing.local import LocalGenerator, local_model
 from appliance.routing.router import Router
 from appliance.security.egress import EgressGuard
 from appliance.telemetry.metrics import Metrics
-from appliance.workers.handles import EncoderHandle, GeneratorHandle
+from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
 from models.errors import ModelError
 from models.library import ModelSource
@@ -37,6 +42,7 @@ from models.store import Installed
 log = logging.getLogger("hearth.runtime")
 
 MEASURE_PATIENCE = 2.0
+MEMORY_SHARE = 0.75  # of what is free at the start, for chat models; the rest is for all else
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class ServedModel:
 
     manifest: Manifest
     installed_at: float
-    state: Literal["ready", "loading", "down"]
+    state: TenantState
     context_length: int
 
 
@@ -57,23 +63,46 @@ class Runtime:
         self.metrics = Metrics()
         self.started_at = time.time()
         self.draining = False
+        self.activities = Activities()
         self._installed = {model.name: model for model in choose_models(settings, source)}
-        self._generators: dict[str, GeneratorHandle] = {}
+        self.residency = self._open_residency(source)
         self._encoder: EncoderHandle | None = None
         self._encoder_models: dict[str, EncoderModel] = {}
-        patience = settings.limits.load_wait
-        for model in self._installed.values():
-            if model.manifest.role == "chat":
-                supervisor = self._supervise("generator", generator_order(model, source, settings))
-                self._generators[model.name] = GeneratorHandle(supervisor, patience)
         encoders = [model for model in self._installed.values() if model.manifest.role != "chat"]
         if encoders:
             order = encoder_order(encoders, source, settings)
             self._encoder_models = {model.name: model for model in order.models}
-            self._encoder = EncoderHandle(self._supervise("encoder", order), patience)
+            supervisor = self._supervise("encoder", order)
+            self._encoder = EncoderHandle(supervisor, settings.limits.load_wait, self.activities)
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
         self.router = self._open_router()
+
+    def _open_residency(self, source: ModelSource) -> Residency:
+        """Chat models only: an encoder has memory of its own, and never takes a chat model's."""
+        generator = self.settings.generator
+        memory = generator.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
+        chat = [model for model in self._installed.values() if model.manifest.role == "chat"]
+        if unknown := set(generator.pinned) - {model.name for model in chat}:
+            raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no chat model served here")
+        return Residency(
+            memory,
+            [self._tenant(model, source, memory) for model in chat],
+            lambda order: self._supervise("generator", order),
+            lambda: psutil.virtual_memory().available,
+            patience=self.settings.limits.load_wait,
+            keep_alive=parse(generator.keep_alive),
+        )
+
+    def _tenant(self, model: Installed, source: ModelSource, memory: int) -> Tenant:
+        """A model that somebody added and that is damaged is told to whoever asks for it, not to all."""
+        pinned = model.name in self.settings.generator.pinned
+        at_start = model.origin != "file" or model.name in self.settings.models
+        try:
+            order, expected = generator_order(model, source, self.settings, memory)
+        except SetupError as error:
+            return Tenant(model.name, None, 0, "", pinned=pinned, at_start=at_start, error=error)
+        return Tenant(model.name, order, expected.bytes, str(expected), pinned=pinned, at_start=at_start)
 
     @staticmethod
     def _supervise(role: str, order: Order) -> Supervisor:
@@ -122,8 +151,9 @@ class Runtime:
 
     def start(self) -> None:
         """Start every worker; returns at once, `is_ready` tells when they are."""
-        for supervisor in self.supervisors().values():
-            supervisor.start()
+        self.residency.start()
+        if self._encoder is not None:
+            self._encoder.supervisor.start()
         if self._knowledge is not None:
             self._knowledge.start()
         self.router.start()
@@ -134,24 +164,27 @@ class Runtime:
         patience = self.settings.limits.drain
         if self._knowledge is not None:
             await self._knowledge.stop()
-        await asyncio.gather(*(supervisor.stop(patience) for supervisor in self.supervisors().values()))
+        encoders = [self._encoder.supervisor.stop(patience)] if self._encoder else []
+        await asyncio.gather(self.residency.stop(patience), *encoders)
         await self.router.close()
 
     def supervisors(self) -> dict[str, Supervisor]:
-        """Every worker's supervisor, by the worker's public name."""
-        named = {name: handle.supervisor for name, handle in self._generators.items()}
-        return named | ({"encoder": self._encoder.supervisor} if self._encoder else {})
+        """The supervisor of every worker that there is now, by the worker's public name."""
+        encoder = {"encoder": self._encoder.supervisor} if self._encoder else {}
+        return self.residency.supervisors() | encoder
 
     @property
     def is_ready(self) -> bool:
-        return not self.draining and all(s.state is State.READY for s in self.supervisors().values())
+        """Whether all answers that should be in memory; a model that is loaded on demand does not count."""
+        encodes = self._encoder is None or self._encoder.supervisor.state is State.READY
+        return not self.draining and encodes and self.residency.is_ready
 
     # Models
 
     def generator(self, name: str) -> GeneratorHandle:
         """Raises ModelNotFound, or InvalidValue when the model is not for chat."""
         self._require_role(name, "chat")
-        return self._generators[name]
+        return GeneratorHandle(name, self.residency, self.activities)
 
     def embedder(self, name: str) -> EncoderModel:
         """Raises ModelNotFound, or InvalidValue when the model does not embed."""
@@ -179,15 +212,26 @@ class Runtime:
         """Raises ModelNotFound."""
         installed = self._require(name)
         role = installed.manifest.role
-        supervisor = self.supervisors()[name if role == "chat" else "encoder"]
-        facts = next((facts for facts in supervisor.facts if facts.name == name), None)
-        state: Literal["ready", "loading", "down"] = "down"
+        if role == "chat":
+            return self._served_chat(installed, self.residency.tenant(name))
+        supervisor = self.encoder.supervisor
+        state: TenantState = "down"
         if supervisor.state is State.READY:
             state = "ready"
         elif supervisor.state is State.STARTING and supervisor.last_error is None:
             state = "loading"
+        facts = next((facts for facts in supervisor.facts if facts.name == name), None)
         length = facts.context_length if facts else installed.manifest.context_length
         return ServedModel(installed.manifest, installed.installed_at, state, length)
+
+    @staticmethod
+    def _served_chat(installed: Installed, tenant: Tenant) -> ServedModel:
+        length = installed.manifest.context_length
+        if tenant.supervisor is not None and tenant.supervisor.facts:
+            length = tenant.supervisor.facts[0].context_length
+        elif tenant.order is not None:
+            length = min(length, tenant.order.cells, tenant.order.context_length or length)
+        return ServedModel(installed.manifest, installed.installed_at, tenant.state, length)
 
     def all_served(self) -> list[ServedModel]:
         return [self.served(name) for name in self._installed]
@@ -226,11 +270,7 @@ class Runtime:
         if supervisor.state is not State.READY:
             return
         with contextlib.suppress(TimeoutError, HearthError):
-            self.metrics.record_worker(name, await asyncio.wait_for(self._stats(name), MEASURE_PATIENCE))
-
-    async def _stats(self, name: str) -> WorkerStats:
-        handle = self.encoder if name == "encoder" else self._generators[name]
-        return await handle.measure()
+            self.metrics.record_worker(name, await asyncio.wait_for(measure(supervisor), MEASURE_PATIENCE))
 
 
 def choose_models(settings: Settings, source: ModelSource) -> list[Installed]:

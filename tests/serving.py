@@ -57,11 +57,15 @@ def own_environment(home: Path) -> dict[str, str]:
 
 
 class Served:
-    """A running `hearth serve`. Use `wait_ready` before asking a model, and `stop` at the end."""
+    """A running `hearth serve`. Use `wait_ready` before asking a model, and `stop` at the end.
+
+    A home that has models already keeps them; another one sees those that all tests share.
+    """
 
     def __init__(self, home: Path, models: Iterable[str], settings: Iterable[str] = ()) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        (home / "models").symlink_to(store_directory(), target_is_directory=True)
+        if not (home / "models").exists():
+            (home / "models").symlink_to(store_directory(), target_is_directory=True)
         lines = [*SINGLE_THREADED, "pull=never", f"models={','.join(models)}", *settings]
         flags = [word for line in lines for word in ("--set", line)]
         self.process = subprocess.Popen(

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance import activity
 from appliance.api.errors import HANDLERS
 from appliance.api.openapi import DOCUMENT_OPERATION
 from appliance.api.operation import Handler
@@ -77,6 +78,7 @@ class Observed:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
+        activity.request_id.set(request_id.decode("latin-1"))
         begun = time.perf_counter()
         self._metrics.open_requests.inc()
         try:

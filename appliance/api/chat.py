@@ -10,7 +10,15 @@ from starlette.responses import Response
 
 from appliance.api import parameters
 from appliance.api.context import read_request, runtime_of
-from appliance.api.generation import Answer, Choice, answer_generation, now, sampling_params, timings_body
+from appliance.api.generation import (
+    Answer,
+    Choice,
+    answer_generation,
+    keep_alive_of,
+    now,
+    sampling_params,
+    timings_body,
+)
 from appliance.api.grounding import grounding_of
 from appliance.api.messages import messages_of
 from appliance.api.opening import given_of, open_generation
@@ -81,6 +89,7 @@ async def create_chat_completion(http: Request) -> Response:
         conversation=request.prompt_cache_key or "",
         bases=grounding.bases,
         is_local_only=grounding.is_local_only,
+        keep_alive=keep_alive_of(request),
     )
     generation = generation.with_events(grounding.events(generation.events))
     return await answer_generation(http, request, [generation], _shape(request), warnings)

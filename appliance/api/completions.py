@@ -7,7 +7,14 @@ from starlette.responses import Response
 
 from appliance.api import parameters
 from appliance.api.context import read_request, runtime_of
-from appliance.api.generation import Answer, answer_generation, now, sampling_params, timings_body
+from appliance.api.generation import (
+    Answer,
+    answer_generation,
+    keep_alive_of,
+    now,
+    sampling_params,
+    timings_body,
+)
 from appliance.api.inputs import inputs
 from appliance.api.opening import given_of, open_generation
 from appliance.api.replies import TextChoice, TextChunk, TextCompletion, TextLogprobs, new_id, usage_body
@@ -39,6 +46,7 @@ async def create_completion(http: Request) -> Response:
             choices=request.n or 1,
             constraint=constraint_of(request),
             deadline=request.timeout,
+            keep_alive=keep_alive_of(request),
         )
         for prompt in inputs(request.prompt, "prompt", at_most=MAX_PROMPTS)
     ]

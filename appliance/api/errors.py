@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.unserved import refusal
-from appliance.errors import HearthError, InternalError, MethodNotAllowed, NotFound
+from appliance.errors import Conflict, DoesNotFit, HearthError, InternalError, MethodNotAllowed, NotFound
 
 log = logging.getLogger("hearth.api")
 
@@ -41,8 +41,8 @@ def error_response(error: HearthError) -> Response:
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
         headers["retry-after-ms"] = str(round(error.retry_after * 1000))
-    if error.status == HTTPStatus.NOT_IMPLEMENTED:
-        headers["x-should-retry"] = "false"  # openai's clients ask again after any other 5xx
+    if error.status == HTTPStatus.NOT_IMPLEMENTED or isinstance(error, Conflict | DoesNotFit):
+        headers["x-should-retry"] = "false"  # openai's clients ask again after 409 and any other 5xx
     return Response(
         msgspec.json.encode(error_body(error)),
         status_code=error.status,

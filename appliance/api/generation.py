@@ -21,7 +21,7 @@ from appliance.api.replies import TimingsBody
 from appliance.api.schemas import SamplingFields
 from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
 from appliance.config.schema import Generator
-from appliance.errors import Cancelled, HearthError, InternalError
+from appliance.errors import HearthError, InternalError
 from appliance.records import (
     Citation,
     Delta,
@@ -34,6 +34,7 @@ from appliance.records import (
     ToolCallDelta,
     Usage,
 )
+from appliance.residency import keep_alive
 from appliance.routing.request import Events, Route
 
 Result = TypeVar("Result")
@@ -122,6 +123,11 @@ def sampling_params(
         top_logprobs=top_logprobs,
         ignore_eos=bool(request.ignore_eos),
     )
+
+
+def keep_alive_of(request: SamplingFields) -> float | None:
+    """Seconds; None when the request does not say. Raises InvalidValue for what is no duration."""
+    return None if request.keep_alive is None else keep_alive.parse(request.keep_alive)
 
 
 def _given(value: Number | None, default: Number) -> Number:
@@ -223,8 +229,6 @@ class _Lines:
                 async for event in generation.events:
                     for line in self._lines_of(event, number * (self._request.n or 1)):
                         yield line
-        except Cancelled:
-            return  # the client left; there is nobody to tell
         except HearthError as error:
             yield data_line(self._encode(error_body(error)))
             return

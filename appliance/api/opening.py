@@ -71,6 +71,7 @@ def open_generation(
     conversation: str = "",
     bases: tuple[str, ...] = (),
     is_local_only: bool = False,
+    keep_alive: float | None = None,
 ) -> Generation:
     """Decide who answers; nothing is asked before `events` is iterated.
 
@@ -91,6 +92,7 @@ def open_generation(
                 conversation=conversation,
                 bases=bases,
                 is_local_only=is_local_only,
+                keep_alive=keep_alive,
             ),
         )
     )

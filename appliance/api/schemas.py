@@ -54,6 +54,7 @@ TemplateOptions = Annotated[dict[Label, bool | TemplateNumber | Label], Meta(max
 Pattern = Annotated[str, Meta(min_length=1, max_length=65_536)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Deadline = Annotated[float, Meta(gt=0, le=86_400)]
+KeepAlive = Annotated[float, Meta(ge=-1, le=31_622_400)] | Annotated[str, Meta(max_length=40)]
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -124,6 +125,7 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     timeout: Deadline | None = None
     regex: Pattern | None = None
     grammar: Pattern | None = None
+    keep_alive: KeepAlive | None = None  # ours: how long the model stays in memory, unused, afterwards
 
 
 class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):

@@ -64,6 +64,26 @@ class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     draft: Annotated[
         bool, Meta(description="guess ahead where an answer repeats its context, and check the guesses")
     ] = True
+    memory: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 50,
+            description="bytes that all chat models together may take; 0: 3/4 of what is free at the start",
+        ),
+    ] = 0
+    keep_alive: Annotated[
+        float,
+        Meta(
+            ge=-1,
+            le=31_622_400,
+            description="seconds that an unused model stays in memory; -1: until its memory is needed",
+        ),
+    ] = -1.0
+    pinned: Annotated[
+        tuple[str, ...],
+        Meta(max_length=64, description="names of chat models that are loaded at the start and stay"),
+    ] = ()
     template_seconds: Annotated[
         float, Meta(gt=0, le=60, description="longest time that a model's chat template may take")
     ] = 1.0

@@ -127,9 +127,13 @@ class LlamaVocabulary:
     def tokenize(self, text: str, *, add_bos: bool, parse_special: bool) -> list[int]:
         raw = text.encode("utf-8", errors="replace")
         add_bos = add_bos and self._adds_bos
-        room = len(raw) + 4  # at most a token a byte; BOS, EOS and a space in front
+        room = len(raw) + 4  # enough but for vocabularies that write a space as several bytes
         buffer = (ctypes.c_int32 * room)()
         count = llama.llama_tokenize(self._vocab, raw, len(raw), buffer, room, add_bos, parse_special)
+        if count < 0:
+            room = -count
+            buffer = (ctypes.c_int32 * room)()
+            count = llama.llama_tokenize(self._vocab, raw, len(raw), buffer, room, add_bos, parse_special)
         if count < 0:
             raise InternalError(f"the tokenizer asked for {-count} tokens where {room} must be enough")
         tokens: list[int] = buffer[:count]

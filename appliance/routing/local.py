@@ -30,6 +30,7 @@ class Generator(Protocol):
         choices: int,
         constraint: Constraint | None,
         deadline: float | None,
+        keep_alive: float | None,
     ) -> Events: ...
 
 
@@ -49,6 +50,7 @@ class LocalGenerator:
             choices=request.choices,
             constraint=request.constraint,
             deadline=deadline,
+            keep_alive=request.keep_alive,
         )
 
 

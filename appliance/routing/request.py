@@ -48,6 +48,7 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
     is_local_only: bool = False  # one of those bases, or the caller, forbids leaving
     policy: str = ""  # the header x-hearth-policy
     has_images: bool = False
+    keep_alive: float | None = None  # seconds that a local model stays in memory afterwards; None: as set
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

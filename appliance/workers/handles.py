@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
-from appliance.errors import InternalError
+from appliance.activity import Activities, Activity
+from appliance.errors import Cancelled, InternalError
 from appliance.records import (
     Command,
     Constraint,
@@ -34,30 +36,52 @@ from appliance.workers.supervisor import Stream, Supervisor
 
 Reply = TypeVar("Reply")
 
+CANCELLED = "an operator ended this request"
+
 
 @contextlib.contextmanager
-def _opened(supervisor: Supervisor, make: Callable[[int], Command]) -> Iterator[Stream]:
+def _opened(
+    supervisor: Supervisor, make: Callable[[int], Command], activity: Activity | None = None
+) -> Iterator[Stream]:
+    """The stream of the command's events. Cancelling `activity` ends it."""
+    if activity is not None and activity.is_cancelled:
+        raise Cancelled(CANCELLED)
     id, stream = supervisor.open(make)
+    if activity is not None:
+        activity.phase = "queued"
+        activity.end = lambda: stream.fail(Cancelled(CANCELLED))
     try:
         yield stream
     finally:
         supervisor.close(id)
 
 
-async def _ask(supervisor: Supervisor, make: Callable[[int], Command], kind: type[Reply]) -> Reply:
-    with _opened(supervisor, make) as stream:
+async def _ask(
+    supervisor: Supervisor,
+    make: Callable[[int], Command],
+    kind: type[Reply],
+    activity: Activity | None = None,
+) -> Reply:
+    with _opened(supervisor, make, activity) as stream:
         (reply,) = await stream.take()
         if not isinstance(reply, kind):
             raise InternalError(f"the worker answered with {type(reply).__name__}, not {kind.__name__}")
         return reply
 
 
-class GeneratorHandle:
-    """A chat model in its own process. Every call waits at most `patience` seconds for it to be ready."""
+class Lender(Protocol):
+    """Where a handle gets its worker from: ready, and staying for as long as the block lasts."""
 
-    def __init__(self, supervisor: Supervisor, patience: float) -> None:
-        self.supervisor = supervisor
-        self._patience = patience
+    def lend(
+        self, name: str, activity: Activity, keep_alive: float | None = None
+    ) -> AbstractAsyncContextManager[Supervisor]: ...
+
+
+class GeneratorHandle:
+    """A chat model in a process of its own, which is started when it is not there."""
+
+    def __init__(self, model: str, lender: Lender, activities: Activities) -> None:
+        self._model, self._lender, self._activities = model, lender, activities
 
     async def generate(
         self,
@@ -67,12 +91,13 @@ class GeneratorHandle:
         choices: int = 1,
         constraint: Constraint | None = None,
         deadline: float | None = None,
+        keep_alive: float | None = None,
     ) -> AsyncGenerator[Started | list[Delta] | Ended]:
         """Started once, then deltas as they come (several at once when the reader is slow), then Ended.
 
-        Leaving the iteration early cancels the request. Raises what the worker reports, typed.
+        `keep_alive`: seconds that the model stays in memory unused afterwards; None: as set. Leaving the
+        iteration early cancels the request. Raises what the worker reports, typed.
         """
-        await self.supervisor.wait_ready(self._patience)
 
         def command(id: int) -> Generate:
             return Generate(
@@ -84,38 +109,51 @@ class GeneratorHandle:
                 deadline=deadline,
             )
 
-        with _opened(self.supervisor, command) as stream:
-            has_started = False
-            while True:
-                for item in _grouped(await stream.take()):
-                    if isinstance(item, Started):
-                        if has_started:
-                            continue  # the request was sent again after its worker died
-                        has_started = True
-                    yield item
-                    if isinstance(item, Ended):
-                        return
+        with self._activities.begin("generate", self._model) as activity:
+            async with self._lender.lend(self._model, activity, keep_alive) as supervisor:
+                with _opened(supervisor, command, activity) as stream:
+                    has_started = False
+                    while True:
+                        for item in _grouped(await stream.take()):
+                            if isinstance(item, Started):
+                                if has_started:
+                                    continue  # the request was sent again after its worker died
+                                has_started = True
+                            self._note(item, activity)
+                            yield item
+                            if isinstance(item, Ended):
+                                return
+
+    def _note(self, item: Started | list[Delta] | Ended, activity: Activity) -> None:
+        match item:
+            case Started():
+                activity.phase = "running"
+                activity.prompt_tokens, activity.cached_tokens = item.prompt_tokens, item.cached_tokens
+            case Ended(timings=timings):
+                self._activities.count_first_token(self._model, timings.queued + timings.prefill)
+            case deltas:
+                self._activities.count_tokens(activity, sum(delta.tokens for delta in deltas))
 
     async def tokenize(self, prompt: Prompt) -> tuple[int, ...]:
-        await self.supervisor.wait_ready(self._patience)
-        reply = await _ask(self.supervisor, lambda id: Tokenize(id=id, prompt=prompt), Tokens)
+        reply = await self._ask(lambda id: Tokenize(id=id, prompt=prompt), Tokens)
         return reply.tokens
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
-        await self.supervisor.wait_ready(self._patience)
-        reply = await _ask(self.supervisor, lambda id: Detokenize(id=id, tokens=tokens), Text)
+        reply = await self._ask(lambda id: Detokenize(id=id, tokens=tokens), Text)
         return reply.text
 
-    async def measure(self) -> WorkerStats:
-        return await _ask(self.supervisor, lambda id: Measure(id=id), WorkerStats)
+    async def _ask(self, make: Callable[[int], Command], kind: type[Reply]) -> Reply:
+        with self._activities.begin("tokenize", self._model) as activity:
+            async with self._lender.lend(self._model, activity) as supervisor:
+                return await _ask(supervisor, make, kind, activity)
 
 
 class EncoderHandle:
-    """The encoder process: embeddings and rerank."""
+    """The encoder process: embeddings and rerank. A call waits up to `patience` seconds for it."""
 
-    def __init__(self, supervisor: Supervisor, patience: float) -> None:
+    def __init__(self, supervisor: Supervisor, patience: float, activities: Activities) -> None:
         self.supervisor = supervisor
-        self._patience = patience
+        self._patience, self._activities = patience, activities
 
     async def embed(
         self,
@@ -125,23 +163,29 @@ class EncoderHandle:
         kind: PromptKind = "passage",
         dimensions: int | None = None,
     ) -> Embeddings:
-        await self.supervisor.wait_ready(self._patience)
-        return await _ask(
-            self.supervisor,
-            lambda id: Embed(id=id, model=model, inputs=inputs, kind=kind, dimensions=dimensions),
-            Embeddings,
-        )
+        with self._activities.begin("embed", model) as activity:
+            await self.supervisor.wait_ready(self._patience)
+            return await _ask(
+                self.supervisor,
+                lambda id: Embed(id=id, model=model, inputs=inputs, kind=kind, dimensions=dimensions),
+                Embeddings,
+                activity,
+            )
 
     async def rerank(self, model: str, query: str, documents: tuple[str, ...]) -> Scores:
-        await self.supervisor.wait_ready(self._patience)
-        return await _ask(
-            self.supervisor,
-            lambda id: Rerank(id=id, model=model, query=query, documents=documents),
-            Scores,
-        )
+        with self._activities.begin("rerank", model) as activity:
+            await self.supervisor.wait_ready(self._patience)
+            return await _ask(
+                self.supervisor,
+                lambda id: Rerank(id=id, model=model, query=query, documents=documents),
+                Scores,
+                activity,
+            )
 
-    async def measure(self) -> WorkerStats:
-        return await _ask(self.supervisor, lambda id: Measure(id=id), WorkerStats)
+
+async def measure(supervisor: Supervisor) -> WorkerStats:
+    """The worker's gauges; it must be ready."""
+    return await _ask(supervisor, lambda id: Measure(id=id), WorkerStats)
 
 
 def _grouped(events: list[Event]) -> Iterator[Started | list[Delta] | Ended]:

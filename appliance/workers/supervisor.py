@@ -50,6 +50,8 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
 # No telemetry from onnxruntime; no debugger attached by ggml when it aborts.
 QUIET_LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "GGML_NO_BACKTRACE": "1"}
 LOADING_NEWS = 3.0  # seconds between two words about a load
+UNTOLD_DEATHS = 2  # deaths in a row before it was ready, after which whoever waits is told
+LOAD_SILENCE = 180.0  # seconds without a word from a worker that loads, after which it is taken for hung
 HEALTHY_AFTER = 30.0  # seconds of life after which a death is bad luck, not a pattern
 
 
@@ -114,6 +116,7 @@ class Supervisor:
     restarts: int = 0
     last_error: errors.HearthError | None = None
     pid: int | None = None
+    _deaths_unready: int = 0  # in a row, of workers that had not become ready and told no reason
     _loading_since: float = 0.0
     _loading_told: float = 0.0
     _worker: WorkerProcess | None = None
@@ -178,13 +181,42 @@ class Supervisor:
         if self._stopping:
             self._kill()  # told to stop while it was being born
         try:
-            while (event := await read_event(worker.reader)) is not None:
+            while (event := await self._next_event(worker)) is not None:
                 self._receive(event)
         finally:
             if not self._stopping:
                 self._kill()  # it closed its channel: whatever it still does helps nobody
-            await worker.process.wait()
+            status = await worker.process.wait()
             worker.writer.close()
+            if self.state is State.STARTING and self.last_error is None and not self._stopping:
+                self._count_unready_death(status)
+
+    async def _next_event(self, worker: WorkerProcess) -> Event | None:
+        """None when the worker has left, or has loaded without a word for so long that it must be hung."""
+        if self.state is State.READY:
+            return await read_event(worker.reader)
+        try:
+            async with asyncio.timeout(LOAD_SILENCE):
+                return await read_event(worker.reader)
+        except TimeoutError:
+            self._note(errors.SetupError(f"{self._names} did not load: not a word in {LOAD_SILENCE:.0f} s"))
+            return None
+
+    def _count_unready_death(self, status: int) -> None:
+        """One may be chance; after several the model itself must be what kills its worker."""
+        self._deaths_unready += 1
+        if self._deaths_unready >= UNTOLD_DEATHS:
+            how = f"by signal {-status}" if status < 0 else f"with status {status}"
+            self._note(
+                errors.SetupError(
+                    f"{self._names} cannot be loaded: its process ended {how} before it was ready, "
+                    f"{self._deaths_unready} times in a row; the file may be damaged or unsupported"
+                )
+            )
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(self.model_names)
 
     def _kill(self) -> None:
         if self._worker is not None and self._worker.process.returncode is None:
@@ -202,6 +234,12 @@ class Supervisor:
                 pending.stream.fail(
                     errors.WorkerLost("the model's process ended while it was answering", retry_after=1.0)
                 )
+
+    def abandon(self, error: errors.HearthError) -> None:
+        """End every request that is with the worker."""
+        for id in self._pending:
+            self._send(Cancel(id=id))
+        self._fail_all(error)
 
     def _fail_all(self, error: errors.HearthError) -> None:
         for pending in self._pending.values():
@@ -238,7 +276,7 @@ class Supervisor:
         if self.state is not State.READY:
             done = min(self.loading.values(), default=0.0)
             raise errors.ModelLoading(
-                f"the {self.role} model is loading ({done:.0%} done); try again shortly", retry_after=2.0
+                f"{self._names} is loading ({done:.0%} done); try again shortly", retry_after=2.0
             )
 
     def open(self, make: Callable[[int], Command]) -> tuple[int, Stream]:
@@ -323,7 +361,7 @@ class Supervisor:
             log.info("loading %s: %.0f %%, about %.0f s left", model, 100 * fraction, left)
 
     def _become_ready(self, models: tuple[ModelFacts, ...]) -> None:
-        self.facts, self.last_error = models, None
+        self.facts, self.last_error, self._deaths_unready = models, None, 0
         for facts in models:
             log.info("%s is ready after %.1f s", facts.name, facts.load_seconds)
         self._set_state(State.READY)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import textwrap
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.activity import Activities, Activity
 from appliance.errors import Draining, ModelLoading, SetupError, Unavailable, WorkerLost, pack
 from appliance.records import Detokenize, GeneratorOrder, Text
 from appliance.workers.handles import GeneratorHandle
@@ -62,8 +64,22 @@ def supervise(tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
+class OneWorker:
+    """Lends the worker it has, ready."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    @asynccontextmanager
+    async def lend(
+        self, name: str, activity: Activity, keep_alive: float | None = None
+    ) -> AsyncIterator[Supervisor]:
+        await self._supervisor.wait_ready(20)
+        yield self._supervisor
+
+
 async def ask(supervisor: Supervisor) -> str:
-    return await GeneratorHandle(supervisor, 20).detokenize((1,))
+    return await GeneratorHandle("m", OneWorker(supervisor), Activities()).detokenize((1,))
 
 
 def test_an_answer_comes_back(supervise: Callable[..., Any]) -> None:
@@ -99,6 +115,30 @@ def test_a_worker_that_tells_why_it_cannot_serve_is_quoted(supervise: Callable[.
 
     script = f"channel.send(Failed(id=0, error={reason!r}))"
     assert supervise(script, use) == "the model is damaged"
+
+
+def test_a_model_that_kills_its_worker_again_and_again_is_told(supervise: Callable[..., Any]) -> None:
+    async def use(supervisor: Supervisor) -> str:
+        with pytest.raises(Unavailable) as caught:
+            await ask(supervisor)
+        return caught.value.message
+
+    told = supervise("os.abort()", use)
+    assert "m cannot be loaded" in told
+    assert "signal 6" in told
+
+
+def test_a_worker_that_hangs_while_it_loads_is_ended(
+    supervise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.workers.supervisor.LOAD_SILENCE", 1.0)
+
+    async def use(supervisor: Supervisor) -> str:
+        with pytest.raises(Unavailable) as caught:
+            await ask(supervisor)
+        return caught.value.message
+
+    assert "not a word" in supervise("time.sleep(60)", use)
 
 
 def test_requests_under_way_are_told_when_the_next_life_cannot_serve(supervise: Callable[..., Any]) -> None:
