@@ -51,6 +51,7 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
 QUIET_LIBRARIES = {"ORT_DISABLE_TELEMETRY": "1", "GGML_NO_BACKTRACE": "1"}
 LOADING_NEWS = 3.0  # seconds between two words about a load
 UNTOLD_DEATHS = 2  # deaths in a row before it was ready, after which whoever waits is told
+FAREWELL = 0.2  # seconds for a process to end after it has closed its channel
 LOAD_SILENCE = 180.0  # seconds without a word from a worker that loads, after which it is taken for hung
 HEALTHY_AFTER = 30.0  # seconds of life after which a death is bad luck, not a pattern
 
@@ -185,7 +186,11 @@ class Supervisor:
                 self._receive(event)
         finally:
             if not self._stopping:
-                self._kill()  # it closed its channel: whatever it still does helps nobody
+                # It closed its channel: whatever it still does helps nobody. Most are gone by then, and to
+                # signal one that is costs asyncio its exit status.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(worker.process.wait(), FAREWELL)
+                self._kill()
             status = await worker.process.wait()
             worker.writer.close()
             if self.state is State.STARTING and self.last_error is None and not self._stopping:
