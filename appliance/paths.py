@@ -40,6 +40,11 @@ def budgets(at: Path) -> Path:
     return at / "budgets.db"
 
 
+def archive(at: Path) -> Path:
+    """Kept responses, conversations and batches within the home `at`."""
+    return at / "archive"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

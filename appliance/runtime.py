@@ -17,6 +17,7 @@ import psutil
 
 from appliance import paths
 from appliance.activity import Activities
+from appliance.archive import Archive
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
@@ -77,6 +78,9 @@ class Runtime:
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
         self.router = self._open_router()
+        self._archive = (
+            Archive(paths.archive(paths.home()), settings.archive) if settings.archive.enabled else None
+        )
 
     def _open_residency(self, source: ModelSource) -> Residency:
         """Chat models only: an encoder has memory of its own, and never takes a chat model's."""
@@ -157,6 +161,8 @@ class Runtime:
         if self._knowledge is not None:
             self._knowledge.start()
         self.router.start()
+        if self._archive is not None:
+            self._archive.start()
 
     async def stop(self) -> None:
         """Finish what runs, within the drain limit, then end every worker."""
@@ -164,6 +170,8 @@ class Runtime:
         patience = self.settings.limits.drain
         if self._knowledge is not None:
             await self._knowledge.stop()
+        if self._archive is not None:
+            await self._archive.stop()
         encoders = [self._encoder.supervisor.stop(patience)] if self._encoder else []
         await asyncio.gather(self.residency.stop(patience), *encoders)
         await self.router.close()
@@ -207,6 +215,16 @@ class Runtime:
         if self._knowledge is None:
             raise Unavailable("knowledge bases are switched off here (knowledge.enabled)")
         return self._knowledge
+
+    @property
+    def has_archive(self) -> bool:
+        return self._archive is not None
+
+    @property
+    def archive(self) -> Archive:
+        if self._archive is None:
+            raise Unavailable("nothing is kept here (archive.enabled)")
+        return self._archive
 
     def served(self, name: str) -> ServedModel:
         """Raises ModelNotFound."""

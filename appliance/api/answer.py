@@ -25,9 +25,18 @@ def route_headers(routes: Sequence[Route], warnings: Sequence[str]) -> dict[str,
         "x-hearth-reason": header_text(first.reason),
         "x-hearth-attempts": header_text(", ".join(attempts)),
     }
-    if warnings:
-        headers["x-hearth-warning"] = "; ".join(map(header_text, warnings[:MAX_WARNING_HEADERS]))
-    return headers
+    return headers | warning_headers(warnings)
+
+
+def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
+    if not warnings:
+        return {}
+    return {"x-hearth-warning": "; ".join(map(header_text, warnings[:MAX_WARNING_HEADERS]))}
+
+
+def noted(body: msgspec.Struct, warnings: Sequence[str]) -> Response:
+    """An answer that no model was asked for, with its warnings in the header too."""
+    return Response(_encode(body), headers=warning_headers(warnings), media_type="application/json")
 
 
 def json_answer(body: msgspec.Struct, routes: Sequence[Route], warnings: Sequence[str] = ()) -> Response:

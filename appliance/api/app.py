@@ -15,9 +15,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance import activity
+from appliance.api.background import Background
 from appliance.api.errors import HANDLERS
 from appliance.api.openapi import DOCUMENT_OPERATION
 from appliance.api.operation import Handler
+from appliance.api.responses.background import fail_interrupted
 from appliance.api.routes import OPERATIONS
 from appliance.runtime import Runtime
 
@@ -27,12 +29,17 @@ REQUEST_ID = re.compile(r"\A[A-Za-z0-9._-]{1,128}\Z")
 def build_app(runtime: Runtime) -> ASGIApp:
     """The application over `runtime`, which starts and stops with it."""
 
+    background = Background(runtime.settings.archive.background)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         runtime.start()
+        if runtime.has_archive:
+            await fail_interrupted(runtime.archive)
         try:
             yield
         finally:
+            await background.stop()
             await runtime.stop()
 
     handlers: dict[str, dict[str, Handler]] = {}
@@ -44,7 +51,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
-    app.state.runtime = runtime
+    app.state.runtime, app.state.background = runtime, background
     return Observed(app, runtime)
 
 

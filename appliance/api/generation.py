@@ -147,11 +147,11 @@ async def answer_generation(
     """
     events = [each.events for each in generations]
     if request.stream:
-        started = await unless_client_leaves(http, _all_of(events, _start))
+        started = await unless_client_leaves(http, _all_of(events, started_of))
         warnings = warnings + [warning for each in started for warning in each.warnings]
         headers = route_headers([each.route() for each in generations], warnings)
         return EventStream(_Lines(request, generations, shape).produce(), headers)
-    answers = await unless_client_leaves(http, _all_of(events, _collect))
+    answers = await unless_client_leaves(http, _all_of(events, collect))
     for answer, generation in zip(answers, generations, strict=True):
         answer.routes.append(generation.route())
     whole = _combined(answers, warnings)
@@ -178,7 +178,7 @@ async def _close_all(events: Sequence[Events]) -> None:
         await each.aclose()
 
 
-async def _start(events: Events) -> Started:
+async def started_of(events: Events) -> Started:
     first = await anext(events)
     if not isinstance(first, Started):
         raise InternalError("a generation began with something else than Started")
@@ -195,7 +195,7 @@ def _combined(answers: Sequence[Answer], warnings: list[str]) -> Answer:
     )
 
 
-async def _collect(events: Events) -> Answer:
+async def collect(events: Events) -> Answer:
     choices: dict[int, Choice] = {}
     warnings: list[str] = []
     async for event in events:

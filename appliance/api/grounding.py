@@ -32,10 +32,10 @@ Said = tuple[Started, list[Delta], Ended]
 class Grounding:
     """Without a base: everything stays as it is. `bases`: whose text is in the prompt, by id and name."""
 
-    def __init__(self, model: str, base: Base | None = None) -> None:
+    def __init__(self, model: str, bases: Sequence[Base] = ()) -> None:
         self.model = model
-        self.bases = () if base is None else tuple(filter(None, (base.id, base.name)))
-        self.is_local_only = base is not None and base.metadata.get(ROUTING_KEY) == LOCAL_ONLY
+        self.bases = tuple(name for base in bases for name in (base.id, base.name) if name)
+        self.is_local_only = any(base.metadata.get(ROUTING_KEY) == LOCAL_ONLY for base in bases)
 
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return messages
@@ -44,11 +44,13 @@ class Grounding:
         return events
 
 
-class _FromPassages(Grounding):
+class FromPassages(Grounding):
     """The model answers from passages, and its answer is given their citations."""
 
-    def __init__(self, model: str, base: Base, passages: Sequence[Candidate], keep: _Keep | None) -> None:
-        super().__init__(model, base)
+    def __init__(
+        self, model: str, bases: Sequence[Base], passages: Sequence[Candidate], keep: _Keep | None = None
+    ) -> None:
+        super().__init__(model, bases)
         self._passages, self._keep = passages, keep
 
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -146,7 +148,7 @@ async def grounding_of(
     warnings += answer.warnings
     if not answer.candidates or answer.relevance < runtime.settings.knowledge.min_relevance:
         return _Ready(model, _nothing(base.name or base.id, queries[0], request.n or 1))
-    return _FromPassages(model, base, prompt.chosen(answer.candidates), keep)
+    return FromPassages(model, [base], prompt.chosen(answer.candidates), keep)
 
 
 def _nothing(base: str, question: str, choices: int) -> Said:

@@ -3,66 +3,48 @@ reason, or ignore it with a warning. Nothing that a client asks for is dropped i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
+from appliance.api.rules import Rule, apply, is_empty, never
 from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, SamplingFields
 from appliance.errors import UnsupportedParameter
 
-
-class Rule(NamedTuple):
-    """`accepts` tells which values ask for nothing that is not served anyway."""
-
-    parameter: str
-    accepts: Callable[[Any], bool]
-    reason: str
-    refuses: bool = True  # False: the value is ignored with a warning
-
-
-def _is_empty(value: Any) -> bool:
-    return not value
-
-
-def _never(_: Any) -> bool:
-    return False
-
-
 CHAT_RULES = (
     Rule("modalities", lambda v: v == ["text"], "the local models read and write text only"),
-    Rule("audio", _is_empty, "the local models read and write text only"),
-    Rule("moderation", _is_empty, "there is no moderation model"),
-    Rule("web_search_options", _is_empty, "this server does not search the web"),
+    Rule("audio", is_empty, "the local models read and write text only"),
+    Rule("moderation", is_empty, "there is no moderation model"),
+    Rule("web_search_options", is_empty, "this server does not search the web"),
     Rule("store", lambda v: v is False, "stored completions are not served yet"),
-    Rule("prediction", _is_empty, "predicted outputs do not speed up the local models", refuses=False),
-    Rule("verbosity", _never, "the local models have no verbosity setting", refuses=False),
-    Rule("prompt_cache_key", _never, "prompts are cached by their tokens, without keys", refuses=False),
-    Rule("prompt_cache_options", _is_empty, "prompts are always cached", refuses=False),
-    Rule("prompt_cache_retention", _never, "prompts stay cached while there is room", refuses=False),
+    Rule("prediction", is_empty, "predicted outputs do not speed up the local models", refuses=False),
+    Rule("verbosity", never, "the local models have no verbosity setting", refuses=False),
+    Rule("prompt_cache_key", never, "prompts are cached by their tokens, without keys", refuses=False),
+    Rule("prompt_cache_options", is_empty, "prompts are always cached", refuses=False),
+    Rule("prompt_cache_retention", never, "prompts stay cached while there is room", refuses=False),
     Rule("service_tier", lambda v: v in ("auto", "default"), "there is one service tier", refuses=False),
-    Rule("metadata", _is_empty, "metadata belongs to stored completions", refuses=False),
-    Rule("safety_identifier", _never, "requests are not tracked by user", refuses=False),
-    Rule("user", _never, "requests are not tracked by user", refuses=False),
+    Rule("metadata", is_empty, "metadata belongs to stored completions", refuses=False),
+    Rule("safety_identifier", never, "requests are not tracked by user", refuses=False),
+    Rule("user", never, "requests are not tracked by user", refuses=False),
 )
 COMPLETION_RULES = (
     Rule("echo", lambda v: v is False, "echoing the prompt is not served yet"),
     Rule("best_of", lambda v: v == 1, "choosing the best of several answers is not served yet"),
-    Rule("suffix", _is_empty, "filling in the middle is not served yet"),
-    Rule("user", _never, "requests are not tracked by user", refuses=False),
+    Rule("suffix", is_empty, "filling in the middle is not served yet"),
+    Rule("user", never, "requests are not tracked by user", refuses=False),
 )
 PART_RULES = tuple(
-    Rule(name, _is_empty, "the local models read text only")
+    Rule(name, is_empty, "the local models read text only")
     for name in ("image_url", "input_audio", "file", "refusal")
 )
 MESSAGE_RULES = (
-    Rule("audio", _is_empty, "the local models read and write text only"),
-    Rule("refusal", _is_empty, "a refusal has no place in a prompt; put its text into `content`"),
-    Rule("annotations", _is_empty, "annotations are not part of the prompt", refuses=False),
+    Rule("audio", is_empty, "the local models read and write text only"),
+    Rule("refusal", is_empty, "a refusal has no place in a prompt; put its text into `content`"),
+    Rule("annotations", is_empty, "annotations are not part of the prompt", refuses=False),
 )
 
 
 def check_chat(request: ChatRequest) -> list[str]:
     """The warnings for what is ignored. Raises UnsupportedParameter for what is refused."""
-    warnings = [*_apply(request, CHAT_RULES, ""), *_check_sampling(request)]
+    warnings = [*apply(request, CHAT_RULES, ""), *_check_sampling(request)]
     for index, message in enumerate(request.messages):
         warnings += _check_message(message, f"messages[{index}]")
     return warnings
@@ -70,7 +52,7 @@ def check_chat(request: ChatRequest) -> list[str]:
 
 def check_completion(request: CompletionRequest) -> list[str]:
     """As `check_chat`."""
-    return [*_apply(request, COMPLETION_RULES, ""), *_check_sampling(request)]
+    return [*apply(request, COMPLETION_RULES, ""), *_check_sampling(request)]
 
 
 def _check_sampling(request: SamplingFields) -> Iterator[str]:
@@ -81,7 +63,7 @@ def _check_sampling(request: SamplingFields) -> Iterator[str]:
 
 
 def _check_message(message: ChatMessage, path: str) -> Iterator[str]:
-    yield from _apply(message, MESSAGE_RULES, f"{path}.")
+    yield from apply(message, MESSAGE_RULES, f"{path}.")
     if message.content is None and not (message.tool_calls or message.function_call):
         raise UnsupportedParameter("a message needs content", param=f"{path}.content")
     if message.content is None or isinstance(message.content, str):
@@ -95,16 +77,4 @@ def _check_message(message: ChatMessage, path: str) -> Iterator[str]:
             )
         if part.text is None:
             raise UnsupportedParameter("a text part needs `text`", param=f"{where}.text")
-        yield from _apply(part, PART_RULES, f"{where}.")
-
-
-def _apply(holder: object, rules: tuple[Rule, ...], path: str) -> Iterator[str]:
-    for rule in rules:
-        value = getattr(holder, rule.parameter)
-        if value is None or rule.accepts(value):
-            continue
-        if rule.refuses:
-            raise UnsupportedParameter(
-                f"{path}{rule.parameter} cannot be served: {rule.reason}", param=path + rule.parameter
-            )
-        yield f"{path}{rule.parameter} is ignored: {rule.reason}"
+        yield from apply(part, PART_RULES, f"{where}.")

@@ -6,6 +6,7 @@ from appliance.api import chat, completions, embeddings, health, models, replies
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.operation import Operation
+from appliance.api.responses.operations import RESPONSE_OPERATIONS
 
 READING = (404,)
 GENERATING = (400, 404, 408, 413, 429, 499, 500, 503, 504)
@@ -61,6 +62,7 @@ OPERATIONS = (
     ),
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
+    *RESPONSE_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(

@@ -26,6 +26,11 @@ def data_line(payload: bytes) -> bytes:
     return b"data: " + payload + b"\n\n"
 
 
+def named_event(name: str, payload: bytes) -> bytes:
+    """An event with its name in front, as Responses and Anthropic's clients read them."""
+    return b"event: " + name.encode("ascii") + b"\ndata: " + payload + b"\n\n"
+
+
 class EventStream(Response):
     """A 200 whose body is `lines`, sent as they come."""
 

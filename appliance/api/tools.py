@@ -23,7 +23,7 @@ def tools_of(request: ChatRequest) -> tuple[Tool, ...]:
     for path, definition in _definitions(request):
         if definition.name in tools:
             raise InvalidValue(f"the name {definition.name!r} is given twice", param=f"{path}.name")
-        _check_schema(definition.parameters, f"{path}.parameters")
+        check_schema(definition.parameters, f"{path}.parameters")
         tools[definition.name] = Tool(
             name=definition.name,
             description=definition.description or "",
@@ -48,7 +48,8 @@ def _definitions(request: ChatRequest) -> Iterator[tuple[str, FunctionDefinition
         yield f"{path}.function", entry.function
 
 
-def _check_schema(schema: dict[str, Any] | None, path: str) -> None:
+def check_schema(schema: dict[str, Any] | None, path: str) -> None:
+    """Of a function's arguments. Raises InvalidValue naming `path`."""
     if not schema:
         return
     if schema.get("type", "object") != "object":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.api.answer import json_body
+from appliance.api.answer import json_body, noted
 from appliance.api.context import principal_of, read_request, runtime_of
 from appliance.api.knowledge_replies import (
     Deleted,
@@ -22,7 +22,7 @@ from appliance.api.knowledge_schemas import (
     UpdateAttributes,
 )
 from appliance.api.query import read_query
-from appliance.api.vector_stores import base_id, chunking_of, noted, page_of
+from appliance.api.vector_stores import base_id, chunking_of, page_of
 from appliance.errors import InvalidValue, MissingParameter
 from appliance.knowledge.views import NewDocument
 from appliance.store.rows import Document

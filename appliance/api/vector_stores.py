@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appliance.api.answer import header_text, json_body
+from appliance.api.answer import json_body, noted
 from appliance.api.context import principal_of, read_request, runtime_of
 from appliance.api.filters import filter_of
 from appliance.api.knowledge_replies import (
@@ -175,11 +172,3 @@ def chunking_of(
         "the embedder takes no more"
     )
     return cut, [warning]
-
-
-def noted(body: msgspec.Struct, warnings: Sequence[str]) -> Response:
-    """The body, with its warnings in the header too."""
-    response = json_body(body)
-    if warnings:
-        response.headers["x-hearth-warning"] = "; ".join(map(header_text, warnings))
-    return response

@@ -153,6 +153,29 @@ class Knowledge(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0.0
 
 
+class Archive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Responses, conversations, chats and batches that clients ask to have kept."""
+
+    enabled: Annotated[
+        bool, Meta(description="keep responses, conversations, stored chats and batches in this home")
+    ] = True
+    days: Annotated[
+        int, Meta(ge=1, le=36_500, description="days that responses and stored chats are kept")
+    ] = 30
+    entries: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="most kept objects of a kind; the oldest responses and chats go first",
+        ),
+    ] = 10_000
+    items: Annotated[int, Meta(ge=1, le=1_000_000, description="most items of one conversation")] = 4096
+    background: Annotated[
+        int, Meta(ge=1, le=10_000, description="responses that may run or wait in the background")
+    ] = 64
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a client may send, and how long things may take."""
 
@@ -198,5 +221,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     generator: Generator = field(default_factory=Generator)
     encoder: Encoder = field(default_factory=Encoder)
     knowledge: Knowledge = field(default_factory=Knowledge)
+    archive: Archive = field(default_factory=Archive)
     limits: Limits = field(default_factory=Limits)
     routing: Routing = field(default_factory=Routing)

@@ -10,6 +10,8 @@ chunks; `buried` names chunks that an older graph file may still hold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from appliance.errors import SetupError
 from appliance.store.database import Connection
 
@@ -147,19 +149,19 @@ MIGRATIONS = (
 )
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, steps: Sequence[str] = MIGRATIONS) -> None:
     """Take the steps that are missing. Raises SetupError for a file that a newer Hearth has made."""
     version = connection.pragma("user_version")
     assert isinstance(version, int)
-    if version > len(MIGRATIONS):
+    if version > len(steps):
         raise SetupError(
             f"{connection.filename} was made by a newer Hearth (its version is {version}, this one knows up"
-            f" to {len(MIGRATIONS)}); use that newer one"
+            f" to {len(steps)}); use that newer one"
         )
-    for number in range(version, len(MIGRATIONS)):
+    for number in range(version, len(steps)):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(MIGRATIONS[number])
+            connection.execute(steps[number])
             connection.pragma("user_version", number + 1)
             connection.execute("COMMIT")
         except BaseException:
