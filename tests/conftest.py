@@ -57,12 +57,15 @@ def http(server: Served) -> httpx.Client:
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers of the test's own: `start_server(*settings, models=…)`. They end with the test."""
+    """Starts servers of the test's own: `start_server(*settings, models=…)`. They end with the test.
+
+    `home`: that of an earlier one, whose data the new one then has.
+    """
     started: list[Served] = []
 
-    def start(*settings: str, models: Iterable[str] = (CHAT,)) -> Served:
+    def start(*settings: str, models: Iterable[str] = (CHAT,), home: Path | None = None) -> Served:
         require(models)
-        served = Served(tmp_path / f"home-{len(started)}", models, settings)
+        served = Served(home or tmp_path / f"home-{len(started)}", models, settings)
         started.append(served)
         served.wait_ready()
         return served

@@ -64,6 +64,7 @@ class Served:
 
     def __init__(self, home: Path, models: Iterable[str], settings: Iterable[str] = ()) -> None:
         home.mkdir(parents=True, exist_ok=True)
+        self.home = home
         if not (home / "models").exists():
             (home / "models").symlink_to(store_directory(), target_is_directory=True)
         lines = [*SINGLE_THREADED, "pull=never", f"models={','.join(models)}", *settings]

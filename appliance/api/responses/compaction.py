@@ -13,7 +13,7 @@ from appliance.api.responses.replies import CompactionItem, new_id
 from appliance.errors import ContextLengthExceeded, InvalidValue
 from appliance.records import ChatPrompt, Message, SamplingParams, Usage
 
-SUMMARY_TOKENS = 512
+SUMMARY_TOKENS = 256
 INSTRUCTION = (
     "Sum up the conversation below for somebody who has to go on with it: who wants what, what was decided,"
     " found out and done, with names, numbers and the wording of what is still open. Write the summary only."

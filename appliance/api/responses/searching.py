@@ -54,7 +54,7 @@ class Search:
         """Raises NotFound for a base that is not there."""
         runtime, principal = runtime_of(http), principal_of(http)
         for base in self._wanted:
-            self.bases.append((await runtime.knowledge.status(principal, base)).base)
+            self.bases.append((await runtime.knowledge.bases.status(principal, base)).base)
             if not self.queries:
                 continue
             answer = await runtime.knowledge.search(
