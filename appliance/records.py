@@ -275,6 +275,7 @@ class Delta(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
+    stop: str | None = None  # the stop string that ended the choice, with its last delta
     warnings: tuple[str, ...] = ()  # about the answer, with its last delta
     citations: tuple[Citation, ...] = ()  # of the whole answer, with its last delta
 

@@ -35,7 +35,46 @@ def error_body(error: HearthError) -> ErrorReply:
     )
 
 
-def error_response(error: HearthError) -> Response:
+class AnthropicError(msgspec.Struct, kw_only=True):
+    type: str
+    message: str
+
+
+class AnthropicReply(msgspec.Struct, kw_only=True):
+    type: str = "error"
+    error: AnthropicError
+
+
+class OllamaReply(msgspec.Struct, kw_only=True):
+    error: str
+
+
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def anthropic_error(error: HearthError) -> AnthropicReply:
+    kind = "invalid_request_error" if error.status == HTTPStatus.BAD_REQUEST else "api_error"
+    return AnthropicReply(
+        error=AnthropicError(type=ANTHROPIC_TYPES.get(error.status, kind), message=error.message)
+    )
+
+
+def _body_for(path: str, error: HearthError) -> msgspec.Struct:
+    """The error as the clients of that path's surface read it."""
+    if path.startswith("/v1/messages"):
+        return anthropic_error(error)
+    return OllamaReply(error=error.message) if path.startswith("/api/") else error_body(error)
+
+
+def error_response(error: HearthError, path: str = "") -> Response:
     """The error as OpenAI's clients expect it; those retry by themselves when told how long to wait."""
     headers: dict[str, str] = {}
     if error.retry_after is not None:
@@ -44,18 +83,18 @@ def error_response(error: HearthError) -> Response:
     if error.status == HTTPStatus.NOT_IMPLEMENTED or isinstance(error, Conflict | DoesNotFit):
         headers["x-should-retry"] = "false"  # openai's clients ask again after 409 and any other 5xx
     return Response(
-        msgspec.json.encode(error_body(error)),
+        msgspec.json.encode(_body_for(path, error)),
         status_code=error.status,
         headers=headers,
         media_type="application/json",
     )
 
 
-async def handle_hearth_error(_: Request, error: Exception) -> Response:
+async def handle_hearth_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HearthError)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("internal error: %s", error.message)
-    return error_response(error)
+    return error_response(error, request.scope["path"])
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
@@ -71,16 +110,17 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
         )
     else:
         typed = InternalError(str(error.detail))
-    response = error_response(typed)
+    response = error_response(typed, path)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
 
 
-async def handle_unexpected(_: Request, error: Exception) -> Response:
+async def handle_unexpected(request: Request, error: Exception) -> Response:
     """A bug of ours: logged whole, told to the client without its insides."""
     log.error("unexpected error", exc_info=error)
-    return error_response(InternalError("an internal error occurred; the server's log has the details"))
+    told = InternalError("an internal error occurred; the server's log has the details")
+    return error_response(told, request.scope["path"])
 
 
 HANDLERS: dict[Any, Any] = {

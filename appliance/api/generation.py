@@ -65,6 +65,7 @@ class Choice:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+    stop: str | None = None
 
     def add(self, delta: Delta) -> None:
         self.text += delta.text
@@ -74,6 +75,7 @@ class Choice:
         self.logprobs.extend(delta.logprobs)
         self.citations.extend(delta.citations)
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop = delta.stop or self.stop
 
 
 @dataclass

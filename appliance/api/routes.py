@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
+from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.operation import Operation
@@ -63,6 +64,7 @@ OPERATIONS = (
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
     *RESPONSE_OPERATIONS,
+    *ANTHROPIC_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(

@@ -37,6 +37,14 @@ def convert(value: Any, kind: type[Request]) -> Request:
         raise _find(value, kind, "", str(error)) from error
 
 
+def convert_at(value: Any, kind: Any, path: str) -> Any:
+    """As `convert`, for a part of a request that stands at `path`; `kind` may be any type."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _find(value, kind, path, str(error)) from error
+
+
 def _with_whole_numbers(value: Any) -> Any:
     """`value` with its parameters such as 2.0 as 2: JSON has one kind of number, msgspec has two."""
     if not isinstance(value, dict):

@@ -19,7 +19,11 @@ class TextStream:
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self.stopped = False
+        self.stop_word: str | None = None  # the stop string that was met
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop_word is not None
 
     def push(self, raw: bytes) -> str:
         """The text that `raw` makes certain. After a stop string nothing more comes out."""
@@ -38,11 +42,10 @@ class TextStream:
         return text
 
     def _release(self) -> str:
-        found = [(at + len(word), at) for word in self._stop if (at := self._held.find(word)) >= 0]
+        found = [(at + len(word), at, word) for word in self._stop if (at := self._held.find(word)) >= 0]
         if found:
             # The first to be complete wins: the only choice that does not depend on how bytes arrive.
-            _, start = min(found)
-            self.stopped = True
+            _, start, self.stop_word = min(found)
             text, self._held = self._held[:start], ""
             return text
         keep = max((overlap(self._held, word) for word in self._stop), default=0)

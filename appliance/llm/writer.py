@@ -56,6 +56,7 @@ class Writer:
             tokens=len(sequence.tokens) - known,
             logprobs=tuple(logprobs),
             finish_reason=reason,
+            stop=sequence.answer.stop_word if reason else None,
             warnings=self._warnings(sequence) if reason else (),
         )
 

@@ -34,6 +34,10 @@ class AnswerStream:
         return self._text.stopped or (self._parser is not None and self._parser.is_done)
 
     @property
+    def stop_word(self) -> str | None:
+        return self._text.stop_word
+
+    @property
     def has_calls(self) -> bool:
         return self._parser is not None and self._parser.has_calls
 
