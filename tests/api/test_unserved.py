@@ -63,7 +63,7 @@ def test_a_wrong_method_is_405_and_names_the_right_ones(http: httpx.Client) -> N
         if "{" not in operation.path:
             response = http.patch(operation.path)
             assert response.status_code == 405
-            assert response.json()["error"]["code"] == "method_not_allowed"
+            assert "does not take PATCH" in response.text
             assert operation.method in response.headers["allow"]
 
 
