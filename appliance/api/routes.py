@@ -6,6 +6,7 @@ from appliance.api import chat, completions, embeddings, health, models, replies
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
+from appliance.api.ollama.operations import OLLAMA_OPERATIONS
 from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
 
@@ -65,6 +66,7 @@ OPERATIONS = (
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
     *RESPONSE_OPERATIONS,
     *ANTHROPIC_OPERATIONS,
+    *OLLAMA_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(

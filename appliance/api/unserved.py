@@ -1,4 +1,5 @@
-"""The paths of OpenAI's surface that this server knows and does not serve, each with its reason.
+"""The paths of OpenAI's and Ollama's surfaces that this server knows and does not serve, each with its
+reason.
 
 A client that asks for one is told so (501) instead of that the path does not exist. What is served is in
 `routes`; this table is only asked when nothing there fits.
@@ -46,11 +47,22 @@ UNSERVED = {
 }
 
 
+STORE = "models are kept with `hearth models`, not by clients"
+OLLAMA_UNSERVED = dict.fromkeys(("blobs", "copy", "create", "delete", "pull", "push"), STORE) | {
+    "experimental": "it is no settled part of Ollama's surface",
+    "me": "there are no accounts here",
+    "signout": "there are no accounts here",
+    "web_fetch": "this server asks no web",
+    "web_search": "this server asks no web",
+}
+
+
 def refusal(path: str) -> NotServed | None:
-    """The error for a path that OpenAI has and this server has not; None for any other path."""
-    if not path.startswith("/v1/"):
-        return None
-    segment = path.removeprefix("/v1/").partition("/")[0]
-    if segment not in UNSERVED:
-        return None
-    return NotServed(f"/v1/{segment} is not served here: {UNSERVED[segment]}", code=f"{segment}_not_served")
+    """The error for a path that OpenAI or Ollama has and this server has not; None for any other path."""
+    for root, reasons in (("/v1/", UNSERVED), ("/api/", OLLAMA_UNSERVED)):
+        segment = path.removeprefix(root).partition("/")[0]
+        if path.startswith(root) and segment in reasons:
+            return NotServed(
+                f"{root}{segment} is not served here: {reasons[segment]}", code=f"{segment}_not_served"
+            )
+    return None
