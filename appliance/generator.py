@@ -14,12 +14,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from appliance import errors
 from appliance.llm import bindings
+from appliance.llm.block_store import BlockStore
+from appliance.llm.blocks import BlockTree
 from appliance.llm.engine import Admit, Engine
+from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
-from appliance.llm.scheduler import Limits, Scheduler
+from appliance.llm.scheduler import Scheduler
 from appliance.records import (
     Cancel,
     Command,
@@ -202,7 +206,25 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
         queue_requests=order.queue_requests,
         queue_tokens=order.queue_tokens,
     )
-    return Engine(backend, Scheduler(limits), channel.send, drafts=order.draft)
+    tree = BlockTree(memory_bytes=order.prefix_memory, disk_bytes=order.prefix_disk)
+    return Engine(
+        backend, Scheduler(limits, tree), channel.send, drafts=order.draft, store=open_store(order, backend)
+    )
+
+
+def open_store(order: GeneratorOrder, backend: bindings.LlamaBackend) -> BlockStore:
+    """Where prefixes are kept. Its fingerprint holds all that decides what a cache's bytes mean."""
+    if not order.prefix_disk or not order.prefix_directory:
+        return BlockStore(None)
+    parts = (
+        order.fingerprint,
+        order.cache_type,
+        order.flash_attention,
+        str(order.repack),
+        backend.description,
+        bindings.version(),
+    )
+    return BlockStore(Path(order.prefix_directory), "\n".join(parts).encode())
 
 
 def read_commands(channel: WorkerChannel, preparation: Preparation, engine: Engine) -> None:

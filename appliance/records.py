@@ -15,6 +15,7 @@ from msgspec import Struct
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 PromptKind = Literal["query", "passage"]
 WorkerRole = Literal["chat", "embed", "rerank"]
+SchedulingClass = Literal["priority", "default", "flex", "batch"]
 
 
 # Requests for text
@@ -143,6 +144,9 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     choices: int = 1
     constraint: Constraint | None = None
     deadline: float | None = None  # seconds from acceptance; None: no limit
+    scheduling_class: SchedulingClass = "default"
+    owner: str = ""  # whose turn it is, where several wait
+    namespace: str = ""  # only requests of one namespace share what was computed of their prompts
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -218,6 +222,23 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     models: tuple[ModelFacts, ...]
+
+
+class Accepted(Struct, frozen=True, kw_only=True, tag="accepted"):
+    """The request is in order and will be answered, unless something breaks; `waiting` are before it."""
+
+    id: int
+    prompt_tokens: int
+    waiting: int = 0
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    """The request still waits behind `waiting` others; or, with 0, `computed` tokens of its prompt are in."""
+
+    id: int
+    waiting: int
+    computed: int
+    prompt_tokens: int
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started"):
@@ -358,10 +379,26 @@ class WorkerStats(Struct, frozen=True, kw_only=True, tag="stats"):
     completion_tokens: int = 0
     steps: int = 0
     preemptions: int = 0
+    stored_bytes: int = 0  # keys and values of prefixes, outside the cache
+    stored_disk_bytes: int = 0
 
 
 Command = Generate | Cancel | Tokenize | Detokenize | Measure | Stop | Embed | Rerank
-Event = Loading | Ready | Started | Step | Ended | Failed | Tokens | Text | Embeddings | Scores | WorkerStats
+Event = (
+    Loading
+    | Ready
+    | Accepted
+    | Progress
+    | Started
+    | Step
+    | Ended
+    | Failed
+    | Tokens
+    | Text
+    | Embeddings
+    | Scores
+    | WorkerStats
+)
 
 
 # Retrieval
@@ -398,6 +435,10 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     repack: bool = True  # copy weights into a faster order instead of mapping the file
     draft: bool = True
+    prefix_memory: int = 0  # bytes of stored prefixes in memory; 0: none are stored
+    prefix_disk: int = 0  # and on disk, in
+    prefix_directory: str = ""
+    fingerprint: str = ""  # of weights and of whatever else decides what the cache's bytes mean
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from appliance.records import SamplingParams
 
 Logits = NDArray[np.float32]
+Content = NDArray[np.uint8]  # keys and values, as llama.cpp writes them
 
 
 class Span(NamedTuple):
@@ -99,6 +100,19 @@ class Backend(Protocol):
 
     def forget(self, sequence: int, start: int = 0) -> None:
         """Drop the sequence's hold on its cells from position `start` on."""
+        ...
+
+    def length(self, sequence: int) -> int:
+        """How many tokens the sequence holds."""
+        ...
+
+    def save(self, sequence: int, start: int, length: int) -> Content:
+        """A copy of the keys and values at `length` positions of the sequence, from `start` on."""
+        ...
+
+    def restore(self, sequence: int, start: int, length: int, content: Content) -> bool:
+        """Put a copy that `save` made back, behind the `start` tokens that the sequence holds; whether that
+        was possible. If not, the sequence holds what it held."""
         ...
 
     def close(self) -> None: ...

@@ -16,13 +16,14 @@ from pathlib import Path
 # for needs: on two busy cores that made a token 30 times slower. Asleep they leave it to others.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+import llama_cpp
 import llama_cpp.llama_cpp as llama
 import numpy as np
 from llama_cpp._ggml import libggml
 
 from appliance.errors import ConfigError, InternalError, SetupError
 from appliance.llm import sampling
-from appliance.llm.backend import Logits, Span
+from appliance.llm.backend import Content, Logits, Span
 from appliance.records import GeneratorOrder, SamplingParams
 
 PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
@@ -69,6 +70,11 @@ def load_compute_backends() -> None:
 def system_info() -> str:
     """llama.cpp's own line about the instruction sets it uses, such as `CPU : AVX2 = 1 | FMA = 1`."""
     return str(llama.llama_print_system_info().decode())
+
+
+def version() -> str:
+    """Of the bindings, which name the llama.cpp they were built with."""
+    return f"{llama_cpp.__version__}"
 
 
 def compute_devices() -> tuple[str, ...]:
@@ -237,14 +243,16 @@ class LlamaBackend:
         self._require_shareable_cache(order.name)
         self.vocabulary = LlamaVocabulary(self._model)
         self.cells = cells
-        self.sequences = min(int(llama.llama_max_parallel_sequences()), max(64, 2 * order.slots))
+        most_sequences = min(int(llama.llama_max_parallel_sequences()), max(65, 2 * order.slots + 1))
+        self.sequences = most_sequences - 1
+        self._passage = self.sequences  # the sequence through which stored blocks go in and out
         self.batch_tokens = min(order.batch_tokens, cells)
         threads = order.threads or len(os.sched_getaffinity(0))
         params = llama.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = self.batch_tokens
-        params.n_seq_max = self.sequences
-        params.n_outputs_max = self.sequences  # llama.cpp wants room for one output per sequence
+        params.n_seq_max = most_sequences
+        params.n_outputs_max = most_sequences  # llama.cpp wants room for one output per sequence
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True
         params.type_k = params.type_v = CACHE_TYPES[order.cache_type]
@@ -303,6 +311,14 @@ class LlamaBackend:
                 raise SetupError(f"the model {name} {reason}; only decoders with attention are served")
 
     @property
+    def description(self) -> str:
+        """The model as llama.cpp names it, such as `llama 135M Q4_1`, and the shape of its cache."""
+        buffer = ctypes.create_string_buffer(256)
+        llama.llama_model_desc(self._model, buffer, len(buffer))
+        layers, heads = llama.llama_model_n_layer(self._model), llama.llama_model_n_head_kv(self._model)
+        return f"{buffer.value.decode(errors='replace')}, {layers} layers, {heads} heads"
+
+    @property
     def trained_context(self) -> int:
         return int(llama.llama_model_n_ctx_train(self._model))
 
@@ -342,9 +358,35 @@ class LlamaBackend:
         if not llama.llama_memory_seq_rm(self._memory, sequence, start, -1):
             raise InternalError(f"the cache cannot forget sequence {sequence} from position {start}")
 
+    def length(self, sequence: int) -> int:
+        return int(llama.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+    def save(self, sequence: int, start: int, length: int) -> Content:
+        llama.llama_memory_seq_cp(self._memory, sequence, self._passage, start, start + length)
+        try:
+            size = llama.llama_state_seq_get_size(self.context, self._passage)
+            content = np.empty(size, np.uint8)
+            written = llama.llama_state_seq_get_data(self.context, _bytes(content), size, self._passage)
+            if written != size:
+                raise InternalError(f"llama.cpp wrote {written} bytes of a state of {size}")
+            return content
+        finally:
+            llama.llama_memory_seq_rm(self._memory, self._passage, -1, -1)
+
+    def restore(self, sequence: int, start: int, length: int, content: Content) -> bool:
+        read = llama.llama_state_seq_set_data(self.context, _bytes(content), len(content), self._passage)
+        if read == len(content):
+            llama.llama_memory_seq_cp(self._memory, self._passage, sequence, start, start + length)
+        llama.llama_memory_seq_rm(self._memory, self._passage, -1, -1)
+        return bool(read == len(content)) and self.length(sequence) == start + length
+
     def close(self) -> None:
         llama.llama_free(self.context)
         llama.llama_model_free(self._model)
+
+
+def _bytes(content: Content) -> object:
+    return content.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class _Batch:

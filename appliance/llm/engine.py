@@ -14,19 +14,24 @@ from dataclasses import dataclass, field
 
 from appliance import errors
 from appliance.llm.backend import Backend
+from appliance.llm.block_store import BlockStore
 from appliance.llm.constraint import Constrained
 from appliance.llm.dialects.stream import AnswerStream
-from appliance.llm.scheduler import Forget, Plan, Scheduler, Share
+from appliance.llm.plan import Forget, Plan, Restore, Save, Share
+from appliance.llm.scheduler import Scheduler
 from appliance.llm.sequence import Sequence
 from appliance.llm.writer import Writer
 from appliance.records import (
+    Accepted,
     Cancel,
     Delta,
     Ended,
     Event,
     Failed,
     Measure,
+    Progress,
     SamplingParams,
+    SchedulingClass,
     Started,
     Step,
     Stop,
@@ -36,6 +41,7 @@ from appliance.records import (
 )
 
 MAX_STEP_FAILURES = 3
+PROGRESS_SECONDS = 0.5  # between two words about requests that have no token yet
 MOST_DRAFTING = 4  # running sequences; beyond, batching makes better use of the rows
 
 
@@ -54,6 +60,9 @@ class Admit:
     warnings: tuple[str, ...] = ()
     constraint: Constrained | None = None
     listen: Callable[[], AnswerStream] | None = None  # one for each choice; None: answers are plain text
+    scheduling_class: SchedulingClass = "default"
+    owner: str = ""
+    namespace: str = ""
 
 
 @dataclass
@@ -90,23 +99,34 @@ class Engine:
     inbox: queue.SimpleQueue[EngineCommand] = field(default_factory=queue.SimpleQueue)
     totals: Totals = field(default_factory=Totals)
     drafts: bool = True
+    store: BlockStore = field(default_factory=lambda: BlockStore(None))
     _requests: dict[int, _Request] = field(default_factory=dict)
     _stopping: bool = False
     _failures: int = 0
+    _progress_told: float = 0.0
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.backend)
+        for found in self.store.find():
+            if not self.scheduler.tree.adopt(found.digest, found.parent, found.depth, found.key, found.size):
+                self.store.discard(found.digest)
+        self._settle_blocks()
 
     def run(self) -> None:
-        """Live until a Stop has been obeyed."""
+        """Live until a Stop has been obeyed, and what is worth keeping has been kept."""
         while not (self._stopping and self.scheduler.is_idle):
             self.take_commands()
             self.step()
+        while self.rest():
+            pass
+        self.store.close()
 
     def take_commands(self) -> None:
         """Obey everything in the inbox; wait for something when there is nothing to compute."""
         if self.scheduler.is_idle and not self._stopping:
-            self.scheduler.check()
+            while self.inbox.empty() and self.rest():
+                pass
+            self.check()
             self._obey(self.inbox.get())
         while not self.inbox.empty():
             self._obey(self.inbox.get())
@@ -118,6 +138,7 @@ class Engine:
         plan = self.scheduler.plan()
         self._announce(plan)
         self._apply(plan)
+        self._tell_progress()
         if not plan.spans:
             return
         try:
@@ -129,6 +150,20 @@ class Engine:
         self.totals.steps += 1
         self._failures = 0
         self._publish(self._write(plan))
+
+    def rest(self) -> bool:
+        """Nobody asks for anything: do a little of what is worth doing then; whether there was any."""
+        plan = self.scheduler.plan_idle()
+        self._apply(plan)
+        return bool(plan.changes)
+
+    def check(self) -> None:
+        """The integrity check: raises AssertionError when our books and the cache's own differ."""
+        self._apply(Plan(changes=self.scheduler.cache.take_changes()))
+        self.scheduler.check()
+        for sequence, length in self.scheduler.cache.lengths().items():
+            if (actual := self.backend.length(sequence)) != length:
+                raise AssertionError(f"cache sequence {sequence} holds {actual} tokens, not {length}")
 
     # Commands
 
@@ -155,6 +190,9 @@ class Engine:
                 constraint=admit.constraint.fork() if admit.constraint else None,
                 drafts=self.drafts,
                 answer=admit.listen() if admit.listen else None,
+                namespace=admit.namespace,
+                owner=admit.owner,
+                scheduling_class=admit.scheduling_class,
             )
             for choice in range(admit.choices)
         ]
@@ -166,6 +204,13 @@ class Engine:
             self.emit(Failed(id=admit.id, error=errors.pack(error)))
             return
         self._requests[admit.id] = _Request(admit, open_choices=admit.choices)
+        self.emit(
+            Accepted(
+                id=admit.id,
+                prompt_tokens=len(admit.prompt),
+                waiting=self.scheduler.places()[admit.id],
+            )
+        )
 
     def _end_early(self, request: int, error: errors.HearthError, *, retain: bool = True) -> None:
         """Give back all that a request holds and tell why, if it is still alive."""
@@ -188,7 +233,7 @@ class Engine:
 
     def _announce(self, plan: Plan) -> None:
         now = self.clock()
-        for sequence in plan.admitted:
+        for sequence in plan.begun:
             request = self._requests[sequence.request]
             sequence.sampler = self.backend.sampler(sequence.sampling, sequence.seed)
             if not request.is_started:
@@ -205,6 +250,35 @@ class Engine:
                     )
                 )
 
+    def _tell_progress(self) -> None:
+        """Now and then, how far those are that have no token yet."""
+        now = self.clock()
+        if now - self._progress_told < PROGRESS_SECONDS:
+            return
+        self._progress_told = now
+        silent = {
+            id: request
+            for id, request in self._requests.items()
+            if not request.first_token and now - request.admit.arrived >= PROGRESS_SECONDS
+        }
+        if not silent:
+            return
+        places = self.scheduler.places()
+        computed: dict[int, int] = {}
+        for sequence in self.scheduler.running:
+            computed[sequence.request] = max(computed.get(sequence.request, 0), sequence.computed)
+        for id, request in silent.items():
+            waiting = 0 if id in computed else places.get(id, 0) + 1
+            length = len(request.admit.prompt)
+            self.emit(
+                Progress(
+                    id=id,
+                    waiting=waiting,
+                    computed=min(computed.get(id, 0), length),
+                    prompt_tokens=length,
+                )
+            )
+
     def _apply(self, plan: Plan) -> None:
         for change in plan.changes:
             match change:
@@ -212,6 +286,32 @@ class Engine:
                     self.backend.share(source, target, length)
                 case Forget(sequence, start):
                     self.backend.forget(sequence, start)
+                case Save():
+                    self._save(change)
+                case Restore():
+                    self._restore(change)
+        self._settle_blocks()
+
+    def _save(self, change: Save) -> None:
+        content = self.backend.save(change.sequence, change.start, change.length)
+        self.store.put(change.block, content)
+        self.scheduler.tree.keep(change.block, len(content))
+
+    def _restore(self, change: Restore) -> None:
+        content = self.store.get(change.block)
+        is_whole = content is not None and self.backend.restore(
+            change.slot, change.start, change.length, content
+        )
+        if content is None or not is_whole:
+            self.scheduler.tree.remove(change.block)
+        else:
+            self.scheduler.tree.keep(change.block, len(content))
+        self.scheduler.restored(change, is_whole=is_whole)
+
+    def _settle_blocks(self) -> None:
+        while effects := self.scheduler.tree.take_effects():
+            for block in self.store.carry_out(effects):
+                self.scheduler.tree.not_written(block)
 
     def _write(self, plan: Plan) -> list[Delta]:
         """What the step says in each sequence whose last token it computed."""
@@ -304,4 +404,6 @@ class Engine:
             completion_tokens=self.totals.completion_tokens,
             steps=self.totals.steps,
             preemptions=scheduler.preemptions,
+            stored_bytes=scheduler.tree.memory_used,
+            stored_disk_bytes=scheduler.tree.disk_used,
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from appliance.errors import InternalError
-from appliance.llm.backend import Logits, Span
+from appliance.llm.backend import Content, Logits, Span
 from appliance.records import SamplingParams
 
 BOS, EOS = 256, 257
@@ -95,6 +95,7 @@ class FakeBackend:
         self.steps = 0
         self.computed_tokens = 0
         self.most_cells = 0
+        self.saved_blocks = self.restored_tokens = 0
         self._answer = answer or checksum_token
         self._cache: dict[int, list[tuple[int, int]]] = {}  # per sequence: token and cell
         self._next_cell = 0
@@ -146,6 +147,27 @@ class FakeBackend:
 
     def forget(self, sequence: int, start: int = 0) -> None:
         self._cache[sequence] = self._cache.get(sequence, [])[:start]
+
+    def length(self, sequence: int) -> int:
+        return len(self._cache.get(sequence, []))
+
+    def save(self, sequence: int, start: int, length: int) -> Content:
+        held = self._cache.get(sequence, [])[start : start + length]
+        if len(held) < length:
+            raise InternalError(f"cannot save {length} tokens of {sequence} from {start} on")
+        self.saved_blocks += 1
+        return np.array([token for token, _ in held], np.int32).view(np.uint8)
+
+    def restore(self, sequence: int, start: int, length: int, content: Content) -> bool:
+        held = self._cache.setdefault(sequence, [])
+        tokens = content.view(np.int32).tolist()
+        if len(held) != start or len(tokens) != length:
+            raise InternalError(f"cannot restore {len(tokens)} tokens of {sequence} at {start}")
+        for token in tokens:
+            held.append((token, self._next_cell))
+            self._next_cell += 1
+        self.restored_tokens += length
+        return True
 
     def close(self) -> None:
         self._cache.clear()

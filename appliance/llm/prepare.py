@@ -98,6 +98,9 @@ class Preparer:
             warnings=tuple(warnings),
             constraint=self._constrain(request, min(end, self._context_length) - len(prompt)),
             listen=None if chat is None else self._listener(chat, rendered, request.sampling.stop),
+            scheduling_class=request.scheduling_class,
+            owner=request.owner,
+            namespace=request.namespace,
         )
 
     def _constrain(self, request: Generate, budget: int) -> Constrained | None:

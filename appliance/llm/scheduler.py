@@ -1,7 +1,8 @@
 """What the next step computes: pure planning over sequences, slots and KV cells.
 
-Verbs: `submit`, `plan`, `commit`, `finish`, `cancel`. The engine carries a plan out and commits it. There is
-no thread, no clock and no native call here; ties go by arrival, ages by a step counter.
+Verbs: `submit`, `plan`, `commit`, `restored`, `finish`, `cancel`. The engine carries a plan out and commits
+it. There is no thread, no clock and no native call here; who is next is the fair queue's word, and what the
+cache holds is in the books of `KvCache`.
 
 Invariants (held by tests/llm/test_scheduler.py):
 - a cache sequence id is free, running or retained, never two of them;
@@ -12,86 +13,40 @@ Invariants (held by tests/llm/test_scheduler.py):
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
-
-import numpy as np
 
 from appliance.errors import ConfigError, Overloaded
 from appliance.llm.backend import Span
-from appliance.llm.ledger import CellLedger, Cells
-from appliance.llm.prefix import Holder, Match, best_match, common_length
-from appliance.llm.sequence import NO_CELLS, Sequence
+from appliance.llm.blocks import BlockTree
+from appliance.llm.fair_queue import WEIGHTS, FairQueue
+from appliance.llm.kv_cache import SHORTEST_SHARE, KvCache
+from appliance.llm.ledger import CellLedger
+from appliance.llm.plan import Limits, Plan, Restore
+from appliance.llm.prefix import common_length
+from appliance.llm.sequence import Sequence
 
-SHORTEST_SHARE = 8  # tokens; copying fewer saves less than the bookkeeping costs
 HEADROOM = 16  # cells kept for each running sequence at an admission, so that it is not preempted at once
 RETRY_AFTER = 1.0
-
-
-class Share(NamedTuple):
-    source: int
-    target: int
-    length: int
-
-
-class Forget(NamedTuple):
-    sequence: int
-    start: int
-
-
-class Retained(NamedTuple):
-    """A finished sequence whose cells stay for whoever comes with the same beginning."""
-
-    tokens: list[int]
-    cells: Cells
-
-
-@dataclass
-class Plan:
-    """One step: cache changes in order, then one batch. `batch[i]` is computed by `spans[i]`."""
-
-    changes: list[Share | Forget] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-    batch: list[Sequence] = field(default_factory=list)
-    admitted: list[Sequence] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(span.tokens) for span in self.spans)
-
-
-@dataclass(frozen=True)
-class Limits:
-    slots: int
-    cells: int
-    sequences: int  # cache sequence ids: running and retained together
-    batch_tokens: int
-    busy_prefill_tokens: int  # prefill share of a step while others decode: bounds their gaps
-    queue_requests: int
-    queue_tokens: int
+PAUSABLE = ("batch", "flex")  # classes that give way to higher ones in the middle of an answer
 
 
 class Scheduler:
     """Raises ConfigError for limits under which it could not keep its invariants."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tree: BlockTree | None = None) -> None:
         if limits.slots > min(limits.batch_tokens, limits.sequences):
             raise ConfigError(
                 f"generator.slots is {limits.slots}; it must not be more than generator.batch_tokens "
                 f"({limits.batch_tokens}) and the engine's cache sequences ({limits.sequences})"
             )
         self.limits = limits
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = FairQueue()
         self.running: list[Sequence] = []
-        self.retained: OrderedDict[int, Retained] = OrderedDict()  # oldest first
-        self.ledger = CellLedger(limits.cells)
+        self.tree = tree or BlockTree()
+        self.cache = KvCache(limits.cells, limits.sequences, self.tree)
         self.preemptions = 0
-        self._free_ids = list(range(limits.sequences - 1, -1, -1))
-        self._queued_tokens = 0
-        self._orphaned: list[Forget] = []  # cache changes that the next plan must carry out
+        self._is_blocked = False  # the next one waiting has no room; until something ends or comes
 
     # Requests
 
@@ -104,14 +59,15 @@ class Scheduler:
         tokens = sum(sequence.prompt_length for sequence in choices)
         if requests >= self.limits.queue_requests + self.limits.slots - len(self.running):
             raise Overloaded(f"the queue is full: {requests} requests are waiting", retry_after=RETRY_AFTER)
-        if self.waiting and self._queued_tokens + tokens > self.limits.queue_tokens:
+        if requests and self.waiting.tokens + tokens > self.limits.queue_tokens:
             raise Overloaded(
-                f"the queue is full: {self._queued_tokens} prompt tokens are waiting and this request "
+                f"the queue is full: {self.waiting.tokens} prompt tokens are waiting and this request "
                 f"has {tokens}; the limit is {self.limits.queue_tokens}",
                 retry_after=RETRY_AFTER,
             )
-        self.waiting.extend(choices)
-        self._queued_tokens += tokens
+        for sequence in choices:
+            self.waiting.add(sequence)
+        self._is_blocked = False
 
     def cancel(self, request: int, *, retain: bool = True) -> list[Sequence]:
         """Take a request's sequences out, wherever they are; returns those that were still alive."""
@@ -125,71 +81,107 @@ class Scheduler:
 
         After a failed step nobody knows what the cache holds: then `retain` is false.
         """
+        self._is_blocked = False
         if sequence.slot is None:
             self.waiting.remove(sequence)
-            self._queued_tokens -= sequence.prompt_length
             return
         self.running.remove(sequence)
-        if retain and sequence.computed >= SHORTEST_SHARE:
-            held = sequence.tokens[: sequence.computed]
-            self.retained[sequence.slot] = Retained(held, sequence.cells)
-            sequence.slot, sequence.cells, sequence.computed = None, NO_CELLS, 0
+        self.waiting.settle(sequence)
+        if retain:
+            self.cache.retain(sequence)
         else:
-            self._release(sequence)
+            self.cache.release(sequence)
+
+    def places(self) -> dict[int, int]:
+        """How many requests are before each waiting one."""
+        places: dict[int, int] = {}
+        for sequence in self.waiting:
+            places.setdefault(sequence.request, len(places))
+        return places
 
     @property
     def is_idle(self) -> bool:
-        return not self.running and not self.waiting
+        return not self.running and not len(self.waiting)
 
     # Steps
 
     def plan(self) -> Plan:
         """The next step; empty when there is nothing to do."""
         plan = Plan()
-        self._collect_orphans(plan)
+        self._pause_lower()
         self._plan_decodes(plan)
-        room = self.limits.batch_tokens - plan.tokens
         if plan.spans:
-            room = min(room, self.limits.busy_prefill_tokens)
-        room -= self._plan_prefills(plan, room)
-        while room > 0 and (sequence := self._next_admissible()) is not None:
-            if not self._admit(sequence, plan):
-                break
-            room -= self._plan_prefill(sequence, plan, room)
-        self._collect_orphans(plan)
+            self.cache.lighten()
+        self._admit_some()
+        self._plan_restores(plan)
+        room = self.limits.batch_tokens - plan.tokens
+        self._plan_prefills(plan, min(room, self.limits.busy_prefill_tokens) if plan.spans else room)
+        plan.changes = self.cache.take_changes()
         return plan
+
+    def plan_idle(self) -> Plan:
+        """What is worth doing while nobody asks for anything: copy what is retained to stored blocks."""
+        if self.cache.has_unsaved:
+            self.cache.save_some()
+        return Plan(changes=self.cache.take_changes())
 
     def commit(self, plan: Plan) -> None:
         """The plan's batch has been computed."""
         for sequence, span in zip(plan.batch, plan.spans, strict=True):
+            if sequence.is_prefilling:
+                self._is_blocked = False  # there is more to share now
             sequence.computed += len(span.tokens)
+            sequence.has_caught_up = sequence.has_caught_up or span.rows > 0
+
+    def restored(self, change: Restore, *, is_whole: bool) -> None:
+        """A block has been brought back; or it could not be, and what it held must be computed."""
+        sequence = change.sequence
+        if sequence.slot != change.slot or not sequence.restoring or sequence.computed != change.start:
+            return  # a block before it was lost already
+        if is_whole:
+            sequence.restoring.popleft()
+            sequence.computed += change.length
+        else:
+            sequence.restoring.clear()
+            self.cache.shorten(sequence, sequence.computed)
 
     def trim(self, sequence: Sequence) -> None:
         """Give up what was computed beyond the confirmed tokens: a draft's wrong part."""
-        valid = sequence.confirmed
-        if sequence.computed > valid:
-            assert sequence.slot is not None
-            self.ledger.release(sequence.cells[valid:])
-            sequence.cells, sequence.computed = sequence.cells[:valid], valid
-            self._orphaned.append(Forget(sequence.slot, valid))
+        if sequence.computed > sequence.confirmed:
+            self.cache.shorten(sequence, sequence.confirmed)
 
     def check(self) -> None:
         """The integrity check: raises AssertionError when a slot or a cell has leaked."""
-        ids = [*self._free_ids, *self.retained, *(s.slot for s in self.running if s.slot is not None)]
-        if sorted(ids) != list(range(self.limits.sequences)):
-            raise AssertionError(f"cache sequences have leaked: {sorted(ids)}")
-        held = [(s.cells, s.computed) for s in self.running]
-        held += [(r.cells, len(r.tokens)) for r in self.retained.values()]
-        for cells, length in held:
-            if len(cells) != length:
-                raise AssertionError(f"{len(cells)} cells are held for {length} computed tokens")
-        self.ledger.check([cells for cells, _ in held])
+        self.cache.check()
+        if sorted(map(id, self.cache.running.values())) != sorted(map(id, self.running)):
+            raise AssertionError("the cache's running sequences are not those that run")
+        if self.is_idle and self.waiting.tokens:
+            raise AssertionError(f"{self.waiting.tokens} tokens wait in an empty queue")
+
+    @property
+    def ledger(self) -> CellLedger:
+        return self.cache.ledger
 
     # Parts of a plan
 
+    def _pause_lower(self) -> None:
+        """When all slots are taken, a waiting request of a higher class takes one that may be paused."""
+        if len(self.running) < self.limits.slots or not len(self.waiting):
+            return
+        pausable = [s for s in self.running if s.scheduling_class in PAUSABLE]
+        if not pausable:
+            return
+        victim = min(pausable, key=lambda s: (WEIGHTS[s.scheduling_class], -s.request, -s.choice))
+        first = next(iter(self.waiting))
+        if WEIGHTS[first.scheduling_class] > max(WEIGHTS[victim.scheduling_class], WEIGHTS["flex"]):
+            victim.draft = []
+            self.running.remove(victim)
+            self.cache.retain(victim)
+            self.waiting.add_first(victim)
+
     def _plan_decodes(self, plan: Plan) -> None:
         decoding = [s for s in self.running if not s.is_prefilling]
-        while decoding and not self._make_room(sum(s.pending for s in decoding)):
+        while decoding and not self.cache.make_room(sum(s.pending for s in decoding)):
             self._preempt(max(self.running, key=lambda s: (s.request, s.choice)))
             decoding = [s for s in self.running if not s.is_prefilling]
         known = sum(s.pending for s in decoding)
@@ -198,25 +190,45 @@ class Scheduler:
             room = self.limits.batch_tokens - plan.tokens - others_left
             self._add_span(sequence, min(sequence.pending, room), plan, reserved=known)
 
-    def _plan_prefills(self, plan: Plan, room: int) -> int:
-        planned = 0
-        for sequence in [s for s in self.running if s.is_prefilling]:
-            if planned >= room:
-                break
-            if sequence.slot is not None:  # not preempted just now, by the one before it
-                planned += self._plan_prefill(sequence, plan, room - planned)
-        return planned
+    def _plan_restores(self, plan: Plan) -> None:
+        """Bring back stored blocks, all at once or, while others decode, some in each step. Those that there
+        are no cells for are computed when there is room."""
+        copied = 0
+        for sequence in [s for s in self.running if s.restoring]:
+            for count in range(len(sequence.restoring)):
+                if plan.spans and copied >= self.limits.busy_copy_bytes:
+                    return
+                if not self.cache.make_room(self.tree.block_tokens):
+                    while len(sequence.restoring) > count:
+                        sequence.restoring.pop()
+                    break
+                copied += self.cache.restore(sequence, count).block.size
 
-    def _plan_prefill(self, sequence: Sequence, plan: Plan, room: int) -> int:
-        count = min(sequence.pending, room)
-        if not self._make_room(count):
+    def _plan_prefills(self, plan: Plan, room: int) -> None:
+        """Share the step's room among those that prefill: half to the oldest, so that it gets done, the rest
+        to whoever needs least, so that a short prompt does not wait behind a long one."""
+        prefilling = [s for s in self.running if s.is_prefilling and not s.restoring]
+        if not prefilling or room <= 0:
+            return
+        oldest = prefilling[0]
+        shares = {oldest: min(oldest.pending, (room + 1) // 2)}
+        left = room - shares[oldest]
+        for sequence in sorted(prefilling[1:], key=lambda s: (-WEIGHTS[s.scheduling_class], s.pending)):
+            shares[sequence] = min(sequence.pending, left)
+            left -= shares[sequence]
+        shares[oldest] = min(oldest.pending, shares[oldest] + left)
+        for sequence, share in shares.items():
+            if share and sequence.slot is not None:  # not preempted just now, by the one before it
+                self._plan_prefill(sequence, plan, share)
+
+    def _plan_prefill(self, sequence: Sequence, plan: Plan, count: int) -> None:
+        if not self.cache.make_room(count):
             count = self.ledger.free
         if count > 0:
             self._add_span(sequence, count, plan)
         elif not plan.spans:
             # Nothing can be computed at all: give way to those who came earlier.
             self._preempt(max(self.running, key=lambda s: (s.request, s.choice)))
-        return count
 
     def _add_span(self, sequence: Sequence, count: int, plan: Plan, reserved: int = 0) -> None:
         """Compute the sequence's next `count` tokens, and its draft behind them where there is room.
@@ -229,12 +241,19 @@ class Scheduler:
         room = min(self.ledger.free, self.limits.batch_tokens - plan.tokens) - count - reserved
         sequence.draft = sequence.draft[: max(0, room)] if reaches_end else []
         tokens = sequence.tokens[sequence.computed : end] + sequence.draft
-        sequence.cells = _joined(sequence.cells, self.ledger.take(len(tokens)))
+        self.cache.extend(sequence, len(tokens))
         rows = 1 + len(sequence.draft) if reaches_end else 0
         plan.spans.append(Span(sequence.slot, sequence.computed, tokens, rows))
         plan.batch.append(sequence)
+        if not sequence.begun:
+            sequence.begun, sequence.cached = True, sequence.computed
+            plan.begun.append(sequence)
 
     # Admission
+
+    def _admit_some(self) -> None:
+        while not self._is_blocked and (sequence := self._next_admissible()) is not None:
+            self._is_blocked = not self._admit(sequence)
 
     def _next_admissible(self) -> Sequence | None:
         """The first waiting sequence that gains nothing by waiting for a running prefill.
@@ -250,126 +269,38 @@ class Scheduler:
         return None
 
     def _has_leader(self, sequence: Sequence) -> bool:
+        leaders = [s for s in self.running if s.is_prefilling and s.namespace == sequence.namespace]
+        if not leaders:
+            return False
         usable = len(sequence.tokens) - 1
-        available = self._match(sequence)
-        already = available.length if available else 0
-        for other in self.running:
-            if not other.is_prefilling:
-                continue
+        already = self.cache.shared_length(sequence)
+        for other in leaders:
             common = min(common_length(sequence.tokens, other.tokens), usable)
             if common > max(already, other.computed) and common >= SHORTEST_SHARE:
                 return True
         return False
 
-    def _match(self, sequence: Sequence) -> Match | None:
-        holders = [Holder(slot, held.tokens, len(held.tokens)) for slot, held in self.retained.items()]
-        holders += [Holder(s.slot, s.tokens, s.computed) for s in self.running if s.slot is not None]
-        match = best_match(sequence.tokens, holders)
-        if match is None:
-            return None
-        # The last token is always computed: its logits choose the first new token.
-        length = min(match.length, len(sequence.tokens) - 1)
-        return Match(match.holder, length) if length >= SHORTEST_SHARE else None
-
-    def _admit(self, sequence: Sequence, plan: Plan) -> bool:
+    def _admit(self, sequence: Sequence) -> bool:
         """Make `sequence` run, if it and all that run already will fit. Evicts nothing if not."""
-        match = self._match(sequence)
-        length = match.length if match else 0
+        found = self.cache.find(sequence)
         promised = sum(s.pending + HEADROOM for s in self.running)
-        needed = len(sequence.tokens) - length + promised
-        shared = self._cells_of(match.holder)[:length] if match else NO_CELLS
-        if self.ledger.size - self.ledger.distinct([shared, *(s.cells for s in self.running)]) < needed:
+        needed = len(sequence.tokens) - found.length + promised
+        if not self.cache.fits(found, needed):
             return False
-        sequence.slot, sequence.cells = self._open(match, needed, plan)
-        sequence.computed = length
-        if not sequence.admitted:
-            sequence.admitted, sequence.cached = True, length
-            plan.admitted.append(sequence)
-        self.waiting.remove(sequence)
-        self._queued_tokens -= sequence.prompt_length
+        self.waiting.take(sequence)
+        self.cache.open(sequence, found, needed)
         self.running.append(sequence)
-        return True
-
-    def _open(self, match: Match | None, needed: int, plan: Plan) -> tuple[int, Cells]:
-        """A cache sequence with the matched tokens in it, and `needed` free cells."""
-        holder = match.holder if match else None
-        self._make_room(needed, holder)  # where that is not enough, the holder's own tail goes when needed
-        used_up = match is not None and self._is_used_up(match)
-        if not used_up and not self._free_ids:
-            self._evict(holder)
-        self._collect_orphans(plan)
-        if match is None:
-            return self._free_ids.pop(), NO_CELLS
-        if used_up or not self._free_ids:
-            return match.holder, self._take_over(match, plan)
-        if match.holder in self.retained:
-            self.retained.move_to_end(match.holder)
-        slot = self._free_ids.pop()
-        plan.changes.append(Share(match.holder, slot, match.length))
-        return slot, self.ledger.share(self._cells_of(match.holder)[: match.length])
-
-    def _is_used_up(self, match: Match) -> bool:
-        """Whether the match is all of a retained sequence, as in a conversation's next turn."""
-        return match.holder in self.retained and len(self.retained[match.holder].tokens) == match.length
-
-    def _take_over(self, match: Match, plan: Plan) -> Cells:
-        """Turn a retained sequence into a running one; what it has beyond the match is given up."""
-        held = self.retained.pop(match.holder)
-        self.ledger.release(held.cells[match.length :])
-        plan.changes.append(Forget(match.holder, match.length))
-        return held.cells[: match.length]
-
-    def _cells_of(self, slot: int) -> Cells:
-        if slot in self.retained:
-            return self.retained[slot].cells
-        return next(s.cells for s in self.running if s.slot == slot)
-
-    # Room
-
-    def _make_room(self, count: int, keep: int | None = None) -> bool:
-        """Evict retained sequences, oldest first, until `count` cells are free."""
-        while self.ledger.free < count:
-            if not self._evict(keep):
-                return False
-        return True
-
-    def _evict(self, keep: int | None = None) -> bool:
-        victim = next((slot for slot in self.retained if slot != keep), None)
-        if victim is None:
-            return False
-        self._drop(victim, self.retained.pop(victim).cells)
         return True
 
     def _preempt(self, sequence: Sequence) -> None:
         """Back to the head of the queue; what it had generated is computed again when there is room."""
         self.preemptions += 1
+        self._is_blocked = False
         sequence.draft = []
         self.running.remove(sequence)
-        self._release(sequence)
-        self.waiting.appendleft(sequence)
-        self._queued_tokens += sequence.prompt_length
-
-    def _release(self, sequence: Sequence) -> None:
-        assert sequence.slot is not None
-        self._drop(sequence.slot, sequence.cells)
-        sequence.slot, sequence.cells, sequence.computed = None, NO_CELLS, 0
-
-    def _drop(self, slot: int, cells: Cells) -> None:
-        self.ledger.release(cells)
-        self._free_ids.append(slot)
-        self._orphaned.append(Forget(slot, 0))
-
-    def _collect_orphans(self, plan: Plan) -> None:
-        plan.changes.extend(self._orphaned)
-        self._orphaned.clear()
+        self.cache.release(sequence)
+        self.waiting.put_back(sequence)
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self.running
         yield from self.waiting
-
-
-def _joined(left: Cells, right: Cells) -> Cells:
-    if not len(left):
-        return right
-    joined: Cells = np.concatenate((left, right))
-    return joined

@@ -5,14 +5,17 @@ Owned by the engine's thread. It does not know how tokens are computed, chosen o
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from appliance.llm.backend import Sampler
+from appliance.llm.blocks import Block
 from appliance.llm.constraint import Constrained
 from appliance.llm.dialects.stream import AnswerStream
 from appliance.llm.draft import PromptLookup
 from appliance.llm.ledger import Cells
-from appliance.records import SamplingParams
+from appliance.records import SamplingParams, SchedulingClass
 
 NO_CELLS: Cells = np.zeros(0, np.int32)
 
@@ -37,6 +40,9 @@ class Sequence:
         constraint: Constrained | None = None,
         drafts: bool = False,
         answer: AnswerStream | None = None,
+        namespace: str = "",
+        owner: str = "",
+        scheduling_class: SchedulingClass = "default",
     ) -> None:
         self.request = request
         self.choice = choice
@@ -48,14 +54,19 @@ class Sequence:
         self.slot: int | None = None
         self.computed = 0
         self.confirmed = 0  # after a step: tokens that the cache may hold; beyond them it has wrong drafts
-        self.cached = 0  # prompt tokens taken over from another sequence at the first admission
+        self.has_caught_up = False  # since it was admitted, its last known token has been computed once
+        self.restoring: deque[Block] = deque()  # stored blocks that come back before anything is computed
+        self.cached = 0  # prompt tokens that needed no computing
         self.cells = NO_CELLS
         self.sampler: Sampler | None = None
         self.constraint = constraint
         self.lookup = PromptLookup(prompt) if drafts else None
         self.draft: list[int] = []  # guesses at the tokens behind the last one, computed along with it
         self.answer = answer or AnswerStream(sampling.stop)
-        self.admitted = False  # has ever been running: its Started event is out
+        self.begun = False  # has ever been in a step: its Started event is out
+        self.namespace = namespace  # only sequences of one namespace share cells and blocks
+        self.owner = owner
+        self.scheduling_class = scheduling_class
 
     @property
     def pending(self) -> int:
@@ -68,7 +79,7 @@ class Sequence:
 
     @property
     def is_prefilling(self) -> bool:
-        return self.pending > LONGEST_BURST or self.generated == 0
+        return self.pending > LONGEST_BURST or not self.has_caught_up
 
     @property
     def room(self) -> int:

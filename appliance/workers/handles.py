@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from appliance.activity import Activities, Activity
 from appliance.errors import Cancelled, InternalError
 from appliance.records import (
+    Accepted,
     Command,
     Constraint,
     Delta,
@@ -20,10 +21,12 @@ from appliance.records import (
     Event,
     Generate,
     Measure,
+    Progress,
     Prompt,
     PromptKind,
     Rerank,
     SamplingParams,
+    SchedulingClass,
     Scores,
     Started,
     Step,
@@ -91,12 +94,17 @@ class GeneratorHandle:
         choices: int = 1,
         constraint: Constraint | None = None,
         deadline: float | None = None,
+        scheduling_class: SchedulingClass = "default",
+        owner: str = "",
+        namespace: str = "",
         keep_alive: float | None = None,
+        on_wait: Callable[[Accepted | Progress], None] | None = None,
     ) -> AsyncGenerator[Started | list[Delta] | Ended]:
         """Started once, then deltas as they come (several at once when the reader is slow), then Ended.
 
-        `keep_alive`: seconds that the model stays in memory unused afterwards; None: as set. Leaving the
-        iteration early cancels the request. Raises what the worker reports, typed.
+        `keep_alive`: seconds that the model stays in memory unused afterwards; None: as set. `on_wait` is
+        told what becomes of the request before its first delta. Leaving the iteration early cancels the
+        request. Raises what the worker reports, typed.
         """
 
         def command(id: int) -> Generate:
@@ -107,6 +115,9 @@ class GeneratorHandle:
                 choices=choices,
                 constraint=constraint,
                 deadline=deadline,
+                scheduling_class=scheduling_class,
+                owner=owner,
+                namespace=namespace,
             )
 
         with self._activities.begin("generate", self._model) as activity:
@@ -114,7 +125,12 @@ class GeneratorHandle:
                 with _opened(supervisor, command, activity) as stream:
                     has_started = False
                     while True:
-                        for item in _grouped(await stream.take()):
+                        events = await stream.take()
+                        if on_wait is not None:
+                            for event in events:
+                                if isinstance(event, Accepted | Progress):
+                                    on_wait(event)
+                        for item in _grouped(events):
                             if isinstance(item, Started):
                                 if has_started:
                                     continue  # the request was sent again after its worker died

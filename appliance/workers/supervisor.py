@@ -19,6 +19,7 @@ from enum import Enum
 
 from appliance import errors
 from appliance.records import (
+    Accepted,
     Cancel,
     Command,
     Embed,
@@ -31,6 +32,7 @@ from appliance.records import (
     Loading,
     ModelFacts,
     Order,
+    Progress,
     Ready,
     Rerank,
     Scores,
@@ -335,7 +337,7 @@ class Supervisor:
             case Failed(id=id, error=error):
                 if (pending := self._pending.pop(id, None)) is not None:
                     pending.stream.fail(errors.unpack(error))
-            case Started(id=id):
+            case Accepted(id=id) | Progress(id=id) | Started(id=id):
                 self._deliver(id, event, answers=False)
             case (
                 Ended(id=id)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.llm.backend import Span
+from appliance.llm.block_store import BlockStore
+from appliance.llm.blocks import BlockTree
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
-from appliance.llm.scheduler import Limits, Scheduler
+from appliance.llm.plan import Limits
+from appliance.llm.scheduler import Scheduler
 from appliance.records import Cancel, Ended, Event, Failed, SamplingParams, Started, Step
 
 
@@ -29,6 +33,9 @@ class Rig:
         queue_requests: int = 1000,
         queue_tokens: int = 1_000_000,
         drafts: bool = False,
+        memory: int = 0,
+        disk: int = 0,
+        directory: Path | None = None,
         answer: Callable[[Sequence[int]], int] = checksum_token,
     ) -> None:
         self.answer = answer
@@ -54,9 +61,16 @@ class Rig:
             queue_requests=queue_requests,
             queue_tokens=queue_tokens,
         )
-        self.scheduler = Scheduler(self.limits)
+        self.tree = BlockTree(memory_bytes=memory, disk_bytes=disk, block_tokens=8)
+        self.store = BlockStore(directory if disk else None, b"the rig")
+        self.scheduler = Scheduler(self.limits, self.tree)
         self.engine = Engine(
-            self.backend, self.scheduler, self.events.append, clock=lambda: self.now, drafts=drafts
+            self.backend,
+            self.scheduler,
+            self.events.append,
+            clock=lambda: self.now,
+            drafts=drafts,
+            store=self.store,
         )
 
     def _watch(self, spans: Sequence[Span]) -> None:
@@ -106,7 +120,7 @@ class Rig:
                 self.engine.take_commands()
                 self._decoding_before = [s for s in self.scheduler.running if not s.is_prefilling]
                 self.engine.step()
-                self.scheduler.check()
+                self.engine.check()
 
     def run(self, most_steps: int = 5000) -> None:
         """Until nothing is left to do; a scheduler that runs in circles fails here."""

@@ -18,8 +18,9 @@ from appliance.llm import bindings
 from appliance.llm.backend import Span
 from appliance.llm.bindings import LlamaBackend
 from appliance.llm.engine import Admit, Engine
+from appliance.llm.plan import Limits
 from appliance.llm.sampling import logprobs
-from appliance.llm.scheduler import Limits, Scheduler
+from appliance.llm.scheduler import Scheduler
 from appliance.records import Ended, Event, GeneratorOrder, SamplingParams, Step
 from models.store import Store
 from tests.serving import CHAT, missing_models, store_directory

@@ -158,6 +158,13 @@ def test_ids_are_as_the_family_takes_them() -> None:
     assert mistral.isalnum()
 
 
+@pytest.mark.parametrize("rest", ["", "assistant", "<tool_call>", "assistant<|channel|>fin"])
+def test_a_harmony_header_that_is_cut_off_is_no_text(rest: str) -> None:
+    answer = {"written": f"<|channel|>final<|message|>Hello<|end|><|start|>{rest}"}
+    said, _ = read("tools <|channel|>", answer, 3)
+    assert said.text == "Hello"
+
+
 TEMPLATES = [tomllib.loads(file.read_text(encoding="utf-8"))["template"] for file in FILES]
 SCRAPS = st.sampled_from(
     [

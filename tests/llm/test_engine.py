@@ -12,7 +12,7 @@ import pytest
 from appliance.errors import InternalError
 from appliance.llm.backend import Span
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
-from appliance.records import Ended, Failed, Measure, Started, Step, Stop, WorkerStats
+from appliance.records import Accepted, Ended, Failed, Measure, Started, Step, Stop, WorkerStats
 
 
 def writes(words: str) -> Any:
@@ -31,7 +31,7 @@ def test_events_come_in_order_and_add_up(rig: Any) -> None:
     r.ask(1, "prompt", 5)
     r.run()
     kinds = [type(event) for event in r.events]
-    assert kinds == [Started, *[Step] * 5, Ended]
+    assert kinds == [Accepted, Started, *[Step] * 5, Ended]
     assert r.started(1).prompt_tokens == 6
     (end,) = r.ends(1)
     assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens) == (6, 5, 0)
@@ -182,7 +182,7 @@ def test_a_refused_batch_ends_its_requests_and_no_others(rig: Any) -> None:
     r.backend.before_decode = watch
     assert r.error(1)["kind"] == "InternalError"
     assert r.error(2)["kind"] == "InternalError"
-    assert r.scheduler.retained == {}, "nobody knows what the cache holds after a refusal"
+    assert r.scheduler.cache.retained == {}, "nobody knows what the cache holds after a refusal"
     r.ask(4, "the first prompt", 6)
     r.run()
     assert r.text(3) == r.alone("waits for a slot", 6)

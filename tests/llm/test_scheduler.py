@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from appliance.errors import ConfigError
 from appliance.llm.fake import EOS, checksum_token
-from appliance.llm.scheduler import Limits, Scheduler
+from appliance.llm.plan import Limits
+from appliance.llm.scheduler import Scheduler
 from appliance.records import Ended, Failed
 
 BEGINNINGS = [b"", b"You are a helpful assistant. " * 2, b"You are a helpful poet. ", b"x" * 60]
@@ -92,7 +93,7 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
         @invariant()
         def nothing_leaks(self) -> None:
             if hasattr(self, "rig"):
-                self.rig.scheduler.check()
+                self.rig.engine.check()
 
         def teardown(self) -> None:
             if not hasattr(self, "rig"):
@@ -110,7 +111,7 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
                     assert end.error["kind"] != "Cancelled" or id in self.cancelled
             assert all(sampler.closed for sampler in self.rig.samplers)
             assert not self.rig.scheduler.running
-            assert self.rig.scheduler._queued_tokens == 0
+            assert self.rig.scheduler.waiting.tokens == 0
 
     return Operations
 
@@ -198,7 +199,7 @@ def test_a_conversation_computes_only_what_is_new(rig: Any) -> None:
                 "the last answer's last token, and the new turn"
             )
         history += r.text(id) + "\nuser: and then?\nassistant:"
-    assert len(r.scheduler.retained) == 1, "a conversation's next turn takes over what it continues"
+    assert len(r.scheduler.cache.retained) == 1, "a conversation's next turn takes over what it continues"
 
 
 def test_a_prompt_as_long_as_the_cache_fits_beside_a_longer_retained_one(rig: Any) -> None:
@@ -230,7 +231,7 @@ def test_an_admission_that_must_wait_evicts_nothing(rig: Any) -> None:
     r.ask(3, "w" * 150, 8)  # will not fit before 2 has ended
     r.step(5)
     assert len(r.scheduler.waiting) == 1
-    assert len(r.scheduler.retained) == 1
+    assert len(r.scheduler.cache.retained) == 1
     r.run()
     assert r.text(3) == r.alone("w" * 150, 8)
 
@@ -289,7 +290,7 @@ def test_eviction_takes_the_one_longest_unused(rig: Any) -> None:
     r.run()
     r.ask(4, "q" * 60, 4)  # needs room: the second must go
     r.run()
-    kept = [bytes(held.tokens[:6]) for held in r.scheduler.retained.values()]
+    kept = [bytes(held.tokens[:6]) for held in r.scheduler.cache.retained.values()]
     assert b"first " in kept
     assert b"second" not in kept
 

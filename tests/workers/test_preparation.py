@@ -11,8 +11,9 @@ from appliance.errors import unpack
 from appliance.generator import Preparation
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.fake import FakeBackend, FakeVocabulary
+from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
-from appliance.llm.scheduler import Limits, Scheduler
+from appliance.llm.scheduler import Scheduler
 from appliance.records import (
     Cancel,
     Detokenize,

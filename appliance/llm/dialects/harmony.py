@@ -56,6 +56,10 @@ class Harmony(Dialect):
         while (yield from tape.peek()):
             header = yield from _read_header(tape)
             if header is None:
+                if tape.ended and tape.held.lstrip().startswith((START, CHANNEL)):
+                    tape.take(len(tape.held))  # a header that was cut off is no text
+                    return
+                yield from tape.accept(START)
                 yield from _read_body(answer, "final")
                 continue
             channel = CHANNEL_NAME.search(header)
