@@ -280,6 +280,7 @@ class Engine:
             )
 
     def _apply(self, plan: Plan) -> None:
+        self._settle_blocks()  # the plan may have forgotten blocks; what it saves must come after that
         for change in plan.changes:
             match change:
                 case Share(source, target, length):
@@ -290,12 +291,12 @@ class Engine:
                     self._save(change)
                 case Restore():
                     self._restore(change)
-        self._settle_blocks()
 
     def _save(self, change: Save) -> None:
         content = self.backend.save(change.sequence, change.start, change.length)
         self.store.put(change.block, content)
         self.scheduler.tree.keep(change.block, len(content))
+        self._settle_blocks()
 
     def _restore(self, change: Restore) -> None:
         content = self.store.get(change.block)
@@ -306,6 +307,7 @@ class Engine:
             self.scheduler.tree.remove(change.block)
         else:
             self.scheduler.tree.keep(change.block, len(content))
+        self._settle_blocks()
         self.scheduler.restored(change, is_whole=is_whole)
 
     def _settle_blocks(self) -> None:

@@ -38,11 +38,12 @@ class FairQueue:
         self._flow(sequence).waiting.append(sequence)
         self.tokens += sequence.prompt_length
 
-    def add_first(self, sequence: Sequence) -> None:
-        """Back before its owner's others: it gave way to a higher class."""
+    def give_way(self, sequence: Sequence, first: Sequence) -> None:
+        """Back before its owner's others, but behind `first`, for which it was paused."""
         flow = self._flow(sequence)
         flow.waiting.appendleft(sequence)
-        flow.virtual -= _cost(sequence) / flow.weight
+        if first not in self._returning:
+            flow.virtual = max(flow.virtual, self._flow(first).virtual + 1)
         self.tokens += sequence.prompt_length
 
     def put_back(self, sequence: Sequence) -> None:

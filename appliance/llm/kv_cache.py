@@ -54,7 +54,7 @@ class KvCache:
         self.running: dict[int, Sequence] = {}
         self._sequences = sequences
         self._free_ids = list(range(sequences - 1, -1, -1))
-        self._saved: set[int] = set()  # retained sequences that stored blocks hold, too
+        self._unsaved: dict[int, int] = {}  # retained sequences and how many blocks of each to try to store
         self._changes: list[Change] = []
 
     def take_changes(self) -> list[Change]:
@@ -97,10 +97,11 @@ class KvCache:
 
     # Opening and closing
 
-    def fits(self, found: Beginning, needed: int) -> bool:
+    def fits(self, found: Beginning, needed: int, without: Sequence | None = None) -> bool:
         """Whether `needed` cells could be free beside those that run and the beginning's own."""
         shared = NO_CELLS if found.holder is None else self._cells_of(found.holder)[: found.length]
-        held = self.ledger.distinct([shared, *(s.cells for s in self.running.values())])
+        running = [s.cells for s in self.running.values() if s is not without]
+        held = self.ledger.distinct([shared, *running])
         return self.ledger.size - held >= needed
 
     def open(self, sequence: Sequence, found: Beginning, needed: int) -> None:
@@ -132,6 +133,8 @@ class KvCache:
         slot = self._close(sequence)
         held = sequence.tokens[: sequence.computed]
         self.retained[slot] = Retained(sequence.namespace, held, sequence.cells, sequence.cached)
+        if self.tree.is_on:
+            self._unsaved[slot] = len(held) // self.tree.block_tokens
         sequence.slot, sequence.cells, sequence.computed = None, NO_CELLS, 0
 
     def release(self, sequence: Sequence) -> None:
@@ -155,7 +158,7 @@ class KvCache:
         held = self.retained.pop(found.holder)
         if len(held.tokens) > found.length:
             self._save(found.holder, held, self._sequences)
-        self._saved.discard(found.holder)
+        self._unsaved.pop(found.holder, None)
         self.ledger.release(held.cells[found.length :])
         self._changes.append(Forget(found.holder, found.length))
         return held.cells[: found.length]
@@ -210,23 +213,25 @@ class KvCache:
     @property
     def has_unsaved(self) -> bool:
         """Whether a retained sequence might be lost to an eviction or an end."""
-        return self.tree.is_on and len(self._saved) < len(self.retained)
+        return bool(self._unsaved)
 
     def save_some(self) -> None:
         """While nothing runs: copy retained sequences to stored blocks, a little at a time."""
-        slot = next(slot for slot in reversed(self.retained) if slot not in self._saved)
+        slot = next(reversed(self._unsaved))
         self._save(slot, self.retained[slot], SAVES_AT_ONCE)
 
     def _save(self, slot: int, held: Retained, most: int) -> bool:
         """Copy up to `most` blocks that are not stored yet; whether all are now."""
-        if slot in self._saved or not self.tree.is_on:
+        if slot not in self._unsaved:
             return True
         size = self.tree.block_tokens
         planted = self.tree.plant(held.namespace, held.tokens, proven=held.proven, most=most)
         self._changes += [Save(slot, (block.depth - 1) * size, size, block) for block in planted]
-        if len(planted) < most:
-            self._saved.add(slot)
-        return slot in self._saved
+        self._unsaved[slot] -= len(planted)
+        # The budget may be too small for all of it: then it is not tried for ever.
+        if len(planted) < most or self._unsaved[slot] <= 0:
+            del self._unsaved[slot]
+        return slot not in self._unsaved
 
     def _evict(self, keep: int | None = None) -> bool:
         victim = next((slot for slot in self.retained if slot != keep), None)
@@ -239,7 +244,7 @@ class KvCache:
 
     def _drop(self, slot: int, cells: Cells) -> None:
         self.ledger.release(cells)
-        self._saved.discard(slot)
+        self._unsaved.pop(slot, None)
         self._free_ids.append(slot)
         self._changes.append(Forget(slot, 0))
 
@@ -262,6 +267,6 @@ class KvCache:
             if len(cells) != length:
                 raise AssertionError(f"{len(cells)} cells are held for {length} computed tokens")
         self.ledger.check([cells for cells, _ in held])
-        if not self._saved <= self.retained.keys():
-            raise AssertionError("a sequence counts as saved that is not retained")
+        if not self._unsaved.keys() <= self.retained.keys():
+            raise AssertionError("a sequence is to be stored that is not retained")
         self.tree.check()

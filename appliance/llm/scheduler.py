@@ -20,7 +20,7 @@ from appliance.errors import ConfigError, Overloaded
 from appliance.llm.backend import Span
 from appliance.llm.blocks import BlockTree
 from appliance.llm.fair_queue import WEIGHTS, FairQueue
-from appliance.llm.kv_cache import SHORTEST_SHARE, KvCache
+from appliance.llm.kv_cache import SHORTEST_SHARE, Beginning, KvCache
 from appliance.llm.ledger import CellLedger
 from appliance.llm.plan import Limits, Plan, Restore
 from appliance.llm.prefix import common_length
@@ -173,11 +173,13 @@ class Scheduler:
             return
         victim = min(pausable, key=lambda s: (WEIGHTS[s.scheduling_class], -s.request, -s.choice))
         first = next(iter(self.waiting))
-        if WEIGHTS[first.scheduling_class] > max(WEIGHTS[victim.scheduling_class], WEIGHTS["flex"]):
+        is_higher = WEIGHTS[first.scheduling_class] > max(WEIGHTS[victim.scheduling_class], WEIGHTS["flex"])
+        if is_higher and not self._has_leader(first) and self._fits(first, without=victim):
             victim.draft = []
             self.running.remove(victim)
             self.cache.retain(victim)
-            self.waiting.add_first(victim)
+            self.waiting.give_way(victim, first)
+            self._is_blocked = False
 
     def _plan_decodes(self, plan: Plan) -> None:
         decoding = [s for s in self.running if not s.is_prefilling]
@@ -283,14 +285,22 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         """Make `sequence` run, if it and all that run already will fit. Evicts nothing if not."""
         found = self.cache.find(sequence)
-        promised = sum(s.pending + HEADROOM for s in self.running)
-        needed = len(sequence.tokens) - found.length + promised
+        needed = self._needed(sequence, found)
         if not self.cache.fits(found, needed):
             return False
         self.waiting.take(sequence)
         self.cache.open(sequence, found, needed)
         self.running.append(sequence)
         return True
+
+    def _needed(self, sequence: Sequence, found: Beginning, without: Sequence | None = None) -> int:
+        """Cells for the rest of the sequence's tokens, and for what the others are about to need."""
+        promised = sum(s.pending + HEADROOM for s in self.running if s is not without)
+        return len(sequence.tokens) - found.length + promised
+
+    def _fits(self, sequence: Sequence, without: Sequence) -> bool:
+        found = self.cache.find(sequence)
+        return self.cache.fits(found, self._needed(sequence, found, without), without)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Back to the head of the queue; what it had generated is computed again when there is room."""

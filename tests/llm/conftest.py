@@ -16,7 +16,7 @@ from appliance.llm.engine import Admit, Engine
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
 from appliance.llm.plan import Limits
 from appliance.llm.scheduler import Scheduler
-from appliance.records import Cancel, Ended, Event, Failed, SamplingParams, Started, Step
+from appliance.records import Cancel, Ended, Event, Failed, SamplingParams, SchedulingClass, Started, Step
 
 
 class Rig:
@@ -33,6 +33,7 @@ class Rig:
         queue_requests: int = 1000,
         queue_tokens: int = 1_000_000,
         drafts: bool = False,
+        busy_copy_bytes: int = 1 << 20,
         memory: int = 0,
         disk: int = 0,
         directory: Path | None = None,
@@ -60,9 +61,11 @@ class Rig:
             busy_prefill_tokens=busy_prefill_tokens,
             queue_requests=queue_requests,
             queue_tokens=queue_tokens,
+            busy_copy_bytes=busy_copy_bytes,
         )
         self.tree = BlockTree(memory_bytes=memory, disk_bytes=disk, block_tokens=8)
         self.store = BlockStore(directory if disk else None, b"the rig")
+        self.directory = directory
         self.scheduler = Scheduler(self.limits, self.tree)
         self.engine = Engine(
             self.backend,
@@ -95,6 +98,9 @@ class Rig:
         choices: int = 1,
         seed: int = 1,
         deadline: float | None = None,
+        scheduling_class: SchedulingClass = "default",
+        owner: str = "",
+        namespace: str = "",
         **sampling: Any,
     ) -> None:
         tokens = list(prompt.encode()) if isinstance(prompt, str) else list(prompt)
@@ -108,6 +114,9 @@ class Rig:
             limit=min(len(tokens) + max_tokens, self.limits.cells),
             arrived=self.now,
             deadline=deadline,
+            scheduling_class=scheduling_class,
+            owner=owner,
+            namespace=namespace,
         )
         self.engine.inbox.put(admit)
 

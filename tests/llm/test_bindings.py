@@ -401,3 +401,32 @@ def test_a_cache_that_does_not_fit_is_a_setup_error(weights: Path) -> None:
         check=False,
     )
     assert "no memory for a cache of 1000000 tokens" in done.stdout, done.stderr[-2000:]
+
+
+def test_stored_keys_and_values_come_back_as_they_were(backend: LlamaBackend) -> None:
+    tokens = tokens_of(backend, "A prefix of some length that is computed once and then put away. " * 6)
+    size = 32
+    whole = len(tokens) // size * size
+    compute(backend, 0, tokens[: whole + 1])
+    backend.share(0, 1, whole)
+    expected = compute(backend, 1, [tokens[whole]], whole)
+    contents = [backend.save(0, start, size) for start in range(0, whole, size)]
+    backend.forget(0)
+    backend.forget(1)
+    assert backend.length(0) == 0
+    for number, content in enumerate(contents):
+        assert backend.restore(2, number * size, size, content)
+    assert backend.length(2) == whole
+    assert np.array_equal(compute(backend, 2, [tokens[whole]], whole), expected), "bit by bit"
+    backend.forget(2)
+
+
+def test_what_is_no_state_is_refused_and_changes_nothing(backend: LlamaBackend) -> None:
+    tokens = tokens_of(backend, TEXTS[0])
+    before = compute(backend, 0, tokens).copy()
+    content = backend.save(0, 0, len(tokens) // 2)
+    assert not backend.restore(1, 0, len(tokens) // 2, content[: len(content) // 2].copy())
+    assert backend.length(1) == 0
+    backend.forget(0, len(tokens) - 1)
+    assert abs(compute(backend, 0, tokens[-1:], len(tokens) - 1) - before).max() < 1.0
+    backend.forget(0)

@@ -44,8 +44,11 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
             batch=st.sampled_from([5, 16, 64]),
             queue=st.sampled_from([0, 3, 1000]),
             drafts=st.booleans(),
+            memory=st.sampled_from([0, 200, 100_000]),
         )
-        def begin(self, slots: int, cells: int, spare: int, batch: int, queue: int, drafts: bool) -> None:
+        def begin(
+            self, slots: int, cells: int, spare: int, batch: int, queue: int, drafts: bool, memory: int
+        ) -> None:
             self.rig = rig(
                 slots=slots,
                 cells=cells,
@@ -54,6 +57,8 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
                 busy_prefill_tokens=max(1, batch // 4),
                 queue_requests=queue,
                 drafts=drafts,
+                memory=memory,
+                busy_copy_bytes=64,
                 answer=repetitive if drafts else sometimes_ends,
             )
             self.asked: dict[int, tuple[bytes, int, int]] = {}
@@ -64,11 +69,36 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
             tail=st.binary(min_size=1, max_size=30),
             most=st.integers(1, 50),
             choices=st.integers(1, 4),
+            whose=st.sampled_from([("default", "", ""), ("default", "a", "x"), ("batch", "b", "x")]),
         )
-        def ask(self, beginning: bytes, tail: bytes, most: int, choices: int) -> None:
+        def ask(
+            self, beginning: bytes, tail: bytes, most: int, choices: int, whose: tuple[str, str, str]
+        ) -> None:
             id = len(self.asked) + 1
             self.asked[id] = (beginning + tail, most, choices)
-            self.rig.ask(id, beginning + tail, most, choices=choices)
+            klass, owner, namespace = whose
+            self.rig.ask(
+                id,
+                beginning + tail,
+                most,
+                choices=choices,
+                scheduling_class=klass,
+                owner=owner,
+                namespace=namespace,
+            )
+
+        @rule()
+        def rest(self) -> None:
+            """The engine has nothing to do for a moment."""
+            if self.rig.scheduler.is_idle:
+                while self.rig.engine.rest():
+                    pass
+
+        @rule()
+        def lose_a_block(self) -> None:
+            """A stored block turns out to be gone."""
+            if self.rig.store._contents:
+                self.rig.store._contents.pop(next(iter(self.rig.store._contents)))
 
         @rule(data=st.data())
         def ask_again(self, data: st.DataObject) -> None:
@@ -77,7 +107,7 @@ def machine(rig: Any) -> type[RuleBasedStateMachine]:
                 prompt, most, _ = self.asked[data.draw(st.sampled_from(sorted(self.asked)))]
                 answer = self.rig.alone(prompt, most).encode()
                 longer = prompt + answer + data.draw(st.sampled_from([b"", b" And then?"]))
-                self.ask(b"", longer[: self.rig.limits.cells - 1], 12, 1)
+                self.ask(b"", longer[: self.rig.limits.cells - 1], 12, 1, ("default", "", ""))
 
         @rule(data=st.data())
         def cancel(self, data: st.DataObject) -> None:
@@ -309,3 +339,79 @@ def test_limits_that_cannot_be_kept_are_refused(batch_tokens: int, sequences: in
                 queue_tokens=1,
             )
         )
+
+
+def test_what_is_retained_moves_out_of_the_way_of_those_who_decode_and_comes_back(rig: Any) -> None:
+    r = rig(slots=2, cells=2048, sequences=8, batch_tokens=64, memory=1_000_000)
+    first = "An old conversation that is long enough to weigh on others. " * 8
+    r.ask(1, first, 4)
+    r.run()
+    r.ask(2, "another matter", 60)
+    r.step(40)
+    assert not r.scheduler.cache.retained, "it weighed on the other's steps"
+    r.run()
+    before = r.backend.computed_tokens
+    r.ask(3, first + "And now?", 4)
+    r.run()
+    assert r.text(3) == r.alone(first + "And now?", 4)
+    assert r.started(3).cached_tokens >= len(first)
+    assert r.backend.computed_tokens - before < 30
+
+
+def test_stored_beginnings_are_shared_with_those_who_run(rig: Any) -> None:
+    r = rig(slots=4, cells=2048, sequences=8, batch_tokens=64, memory=1_000_000)
+    system = "A system prompt of several blocks. " * 4
+    for id in (1, 2):
+        r.ask(id, system + f"turn one of {id}: " + f"{id}" * 80, 4)
+        r.run()
+    while r.engine.rest():
+        pass
+    for slot in list(r.scheduler.cache.retained):
+        r.scheduler.cache._drop(slot, r.scheduler.cache.retained.pop(slot).cells)
+    for id in (1, 2):
+        r.ask(id + 2, system + f"turn one of {id}: " + f"{id}" * 80 + " more", 30)
+        r.step(3)
+    used = r.scheduler.ledger.used
+    r.run()
+    assert used < len(system) + 2 * 150, "the system prompt is there once"
+    assert all(
+        r.text(id + 2) == r.alone(system + f"turn one of {id}: " + f"{id}" * 80 + " more", 30)
+        for id in (1, 2)
+    )
+
+
+def test_a_short_prompt_does_not_wait_behind_a_long_one(rig: Any) -> None:
+    r = rig(slots=4, cells=4096, batch_tokens=64)
+    r.ask(1, "l" * 1500, 4)
+    r.step()
+    r.ask(2, "short", 4)
+    r.step(2)
+    assert r.deltas(2), "it has its first token while the long one is still being computed"
+    assert not r.deltas(1)
+    r.run()
+    assert r.text(1) == r.alone("l" * 1500, 4)
+
+
+def test_a_higher_class_takes_the_slot_of_a_batch_job_which_goes_on_later(rig: Any) -> None:
+    r = rig(slots=2, cells=1024, batch_tokens=64)
+    for id in (1, 2):
+        r.ask(id, f"batch job {id}", 100, scheduling_class="batch")
+    r.step(10)
+    r.ask(3, "somebody waits for this", 5)
+    r.step(12)
+    assert r.ends(3)
+    assert not r.ends(1)
+    r.run()
+    for id in (1, 2):
+        assert r.text(id) == r.alone(f"batch job {id}", 100)
+    assert len(r.samplers) == 3
+
+
+def test_namespaces_share_no_cells(rig: Any) -> None:
+    r = rig(slots=2, cells=1024, memory=100_000)
+    prompt = "the same prompt for two who must not learn of each other"
+    for id, namespace in ((1, "a"), (2, "b"), (3, "a")):
+        r.ask(id, prompt, 4, namespace=namespace)
+        r.run()
+    assert r.started(2).cached_tokens == 0
+    assert r.started(3).cached_tokens > 40
