@@ -150,6 +150,7 @@ class BlockTree:
         while left:
             gone = left.pop()
             left.extend(gone.children.values())
+            gone.children = {}  # those that are still to be kept find that they no longer hang on anything
             self._forget_memory(gone)
             self._forget_disk(gone)
 

@@ -139,3 +139,16 @@ def test_a_refused_write_is_taken_back() -> None:
     t.not_written(block)
     t.check()
     assert (t.disk_used, held(t, range(4))) == (0, 4)
+
+
+def test_what_is_kept_after_its_stem_has_gone_is_dropped() -> None:
+    t = tree()
+    first, second, third = t.plant("", range(12), most=3)
+    t.keep(first, SIZE)
+    t.remove(first)
+    t.take_effects()
+    t.keep(second, SIZE)
+    t.keep(third, SIZE)
+    assert [effect.block for effect in t.take_effects()] == [second, third]
+    t.check()
+    assert t.memory_used == 0
