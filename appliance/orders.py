@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from appliance import paths
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
 from appliance.records import EncoderModel, EncoderOrder, GeneratorOrder
@@ -78,7 +79,8 @@ def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
         cache=cells * cell_bytes(facts, generator.cache_type),
         working=PROCESS_BYTES
         + facts.vocab_size * per_token
-        + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES,
+        + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
+        + generator.prefix_memory,
         cells=cells,
     )
 
@@ -114,6 +116,10 @@ def generator_order(
         flash_attention=generator.flash_attention,
         repack=generator.weights == "repack",
         draft=generator.draft,
+        prefix_memory=generator.prefix_memory,
+        prefix_disk=generator.prefix_disk,
+        prefix_directory=str(paths.prefixes(paths.cache()) / installed.name),
+        fingerprint=",".join(file.sha256 for file in installed.manifest.files),
     )
     return order, expected
 

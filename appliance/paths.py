@@ -30,6 +30,11 @@ def models(at: Path) -> Path:
     return at / "models"
 
 
+def prefixes(cache: Path) -> Path:
+    """Where stored beginnings of prompts are, a directory for each model."""
+    return cache / "prefixes"
+
+
 def knowledge(at: Path) -> Path:
     """Knowledge bases and uploaded files within the home `at`."""
     return at / "knowledge"

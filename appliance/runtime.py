@@ -141,7 +141,12 @@ class Runtime:
                         context_length=model.manifest.context_length,
                         quality=routing.local_quality,
                     ),
-                    LocalGenerator(partial(self.generator, name)) if model.manifest.role == "chat" else None,
+                    LocalGenerator(
+                        partial(self.generator, name),
+                        shares_prefixes=self.settings.generator.prefix_sharing == "all",
+                    )
+                    if model.manifest.role == "chat"
+                    else None,
                 )
                 for name, model in self._installed.items()
             },

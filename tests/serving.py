@@ -181,9 +181,9 @@ def events_of(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 def parse_events(raw: bytes) -> tuple[list[dict[str, Any]], bool]:
-    """All `data:` events of a whole stream, and whether [DONE] was its last."""
+    """All `data:` events of a whole stream, without its comments, and whether [DONE] was its last."""
     assert raw.endswith(b"\n\n"), raw[-80:]
-    blocks = raw.removesuffix(b"\n\n").split(b"\n\n")
+    blocks = [block for block in raw.removesuffix(b"\n\n").split(b"\n\n") if not block.startswith(b": ")]
     assert all(block.startswith(b"data: ") for block in blocks), blocks
     is_done = blocks[-1] == b"data: [DONE]"
     texts = [block.removeprefix(b"data: ").decode("utf-8") for block in blocks]

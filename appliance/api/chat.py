@@ -17,6 +17,7 @@ from appliance.api.generation import (
     keep_alive_of,
     now,
     sampling_params,
+    scheduling_class_of,
     timings_body,
 )
 from appliance.api.grounding import grounding_of
@@ -49,6 +50,7 @@ from appliance.records import (
     Citation,
     Delta,
     FinishReason,
+    SchedulingClass,
     Timings,
     TokenLogprob,
     ToolCallDelta,
@@ -90,6 +92,7 @@ async def create_chat_completion(http: Request) -> Response:
         bases=grounding.bases,
         is_local_only=grounding.is_local_only,
         keep_alive=keep_alive_of(request),
+        scheduling_class=scheduling_class_of(request.service_tier),
     )
     generation = generation.with_events(grounding.events(generation.events))
     return await answer_generation(http, request, [generation], _shape(request), warnings)
@@ -108,14 +111,16 @@ def _top_logprobs(request: ChatRequest) -> int | None:
 
 
 def _shape(request: ChatRequest) -> _ChatShape:
-    return _ChatShape(request.model, calls_functions=bool(request.functions))
+    tier = None if request.service_tier is None else scheduling_class_of(request.service_tier)
+    return _ChatShape(request.model, tier, calls_functions=bool(request.functions))
 
 
 class _ChatShape:
     """`calls_functions`: calls are written in the deprecated form, which has only one and no ids."""
 
-    def __init__(self, model: str, *, calls_functions: bool) -> None:
+    def __init__(self, model: str, tier: SchedulingClass | None, *, calls_functions: bool) -> None:
         self._id, self._model, self._created = new_id("chatcmpl"), model, now()
+        self._tier = UNSET if tier is None else tier
         self._calls_functions = calls_functions
 
     def whole(self, answer: Answer) -> ChatCompletion:
@@ -134,6 +139,7 @@ class _ChatShape:
             ],
             usage=usage_body(answer.usage, answer.routes[0]),
             timings=timings_body(answer.timings),
+            service_tier=self._tier,
             warnings=answer.warnings,
         )
 
@@ -190,6 +196,7 @@ class _ChatShape:
             created=self._created,
             model=self._model,
             choices=choices,
+            service_tier=self._tier,
         )
 
 

@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.answer import json_answer, route_headers
+from appliance.api.context import runtime_of
 from appliance.api.errors import error_body
 from appliance.api.opening import Generation
 from appliance.api.replies import TimingsBody
 from appliance.api.schemas import SamplingFields
-from appliance.api.sse import DONE, EventStream, data_line, unless_client_leaves
+from appliance.api.sse import DONE, EventStream, Heartbeat, data_line, unless_client_leaves
+from appliance.api.waiting import comment, until_decided
 from appliance.config.schema import Generator
 from appliance.errors import HearthError, InternalError
 from appliance.records import (
@@ -28,6 +30,7 @@ from appliance.records import (
     Ended,
     FinishReason,
     SamplingParams,
+    SchedulingClass,
     Started,
     Timings,
     TokenLogprob,
@@ -132,6 +135,11 @@ def keep_alive_of(request: SamplingFields) -> float | None:
     return None if request.keep_alive is None else keep_alive.parse(request.keep_alive)
 
 
+def scheduling_class_of(tier: str | None) -> SchedulingClass:
+    """`service_tier` as a class among those that wait; tiers that are not known here count as default."""
+    return "flex" if tier == "flex" else "priority" if tier == "priority" else "default"
+
+
 def _given(value: Number | None, default: Number) -> Number:
     return default if value is None else value
 
@@ -149,15 +157,46 @@ async def answer_generation(
     """
     events = [each.events for each in generations]
     if request.stream:
-        started = await unless_client_leaves(http, _all_of(events, started_of))
-        warnings = warnings + [warning for each in started for warning in each.warnings]
-        headers = route_headers([each.route() for each in generations], warnings)
-        return EventStream(_Lines(request, generations, shape).produce(), headers)
+        return await _stream(http, request, generations, shape, warnings)
     answers = await unless_client_leaves(http, _all_of(events, collect))
     for answer, generation in zip(answers, generations, strict=True):
         answer.routes.append(generation.route())
     whole = _combined(answers, warnings)
     return json_answer(shape.whole(whole), whole.routes, whole.warnings)
+
+
+async def _stream(
+    http: Request,
+    request: SamplingFields,
+    generations: Sequence[Generation],
+    shape: Shape,
+    warnings: list[str],
+) -> EventStream:
+    """The headers go out when the answer begins; or when it is accepted and begins later, and then a warning
+    that came too late for them is in the first chunk."""
+    beginning = asyncio.ensure_future(_all_of([each.events for each in generations], started_of))
+    waitings = [each.waiting for each in generations]
+    try:
+        await unless_client_leaves(http, until_decided(beginning, waitings))
+    except BaseException:
+        await _abandon(beginning)
+        raise
+    if beginning.done():
+        warnings = warnings + _warnings_of(beginning.result())
+    headers = route_headers([each.route() for each in generations], warnings)
+    seconds = runtime_of(http).settings.limits.heartbeat
+    heartbeat = Heartbeat(seconds, lambda: comment(waitings)) if seconds else None
+    late = None if beginning.done() else beginning
+    return EventStream(_Lines(request, generations, shape, late).produce(), headers, heartbeat)
+
+
+def _warnings_of(started: Sequence[Started]) -> list[str]:
+    return [warning for each in started for warning in each.warnings]
+
+
+async def _abandon(beginning: asyncio.Future[list[Started]]) -> None:
+    beginning.cancel()
+    await asyncio.gather(beginning, return_exceptions=True)
 
 
 async def _all_of(
@@ -217,8 +256,16 @@ async def collect(events: Events) -> Answer:
 class _Lines:
     """The lines of one stream. Prompts are streamed in their order; their choices are numbered through."""
 
-    def __init__(self, request: SamplingFields, generations: Sequence[Generation], shape: Shape) -> None:
+    def __init__(
+        self,
+        request: SamplingFields,
+        generations: Sequence[Generation],
+        shape: Shape,
+        beginning: asyncio.Future[list[Started]] | None,
+    ) -> None:
         self._request, self._generations, self._shape = request, generations, shape
+        self._beginning = beginning  # None: they have begun
+        self._late_warnings: list[str] = []
         self._encode = msgspec.json.Encoder().encode
         self._usages: list[Usage] = []
         self._timings: list[Timings] = []
@@ -227,6 +274,8 @@ class _Lines:
     async def produce(self) -> AsyncGenerator[bytes]:
         """An error after the first line can only be an event: the status is out."""
         try:
+            if self._beginning is not None:
+                self._late_warnings = _warnings_of(await self._beginning)
             for number, generation in enumerate(self._generations):
                 async for event in generation.events:
                     for line in self._lines_of(event, number * (self._request.n or 1)):
@@ -235,6 +284,8 @@ class _Lines:
             yield data_line(self._encode(error_body(error)))
             return
         finally:
+            if self._beginning is not None:
+                await _abandon(self._beginning)
             await _close_all([generation.events for generation in self._generations])
         if self._request.stream_options and self._request.stream_options.include_usage:
             closing = self._shape.closing(
@@ -250,6 +301,11 @@ class _Lines:
         elif isinstance(event, list):
             for delta in _merged(event):
                 placed = msgspec.structs.replace(delta, choice=delta.choice + first_choice)
+                if self._late_warnings:
+                    placed = msgspec.structs.replace(
+                        placed, warnings=(*self._late_warnings, *placed.warnings)
+                    )
+                    self._late_warnings = []
                 if placed.choice not in self._opened:
                     self._opened.add(placed.choice)
                     if (opening := self._shape.opening(placed.choice)) is not None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from typing import Literal, cast, get_args
 
 from msgspec.structs import replace
@@ -15,9 +16,18 @@ from starlette.requests import Request
 
 from appliance.api.context import principal_of, runtime_of
 from appliance.api.schemas import SamplingFields
+from appliance.api.waiting import Waiting
 from appliance.config.routing import Task
 from appliance.errors import InvalidValue
-from appliance.records import ChatPrompt, Constraint, Prompt, SamplingParams, TextPrompt, TokenPrompt
+from appliance.records import (
+    ChatPrompt,
+    Constraint,
+    Prompt,
+    SamplingParams,
+    SchedulingClass,
+    TextPrompt,
+    TokenPrompt,
+)
 from appliance.routing.encode import Counted, Result, RoutedCall
 from appliance.routing.registry import Model
 from appliance.routing.request import Events, Route, RoutedRequest
@@ -48,9 +58,10 @@ class Generation:
 
     events: Events
     route: Callable[[], Route]
+    waiting: Waiting = field(default_factory=Waiting)
 
     def with_events(self, events: Events) -> Generation:
-        return Generation(events, self.route)
+        return replace_fields(self, events=events)
 
 
 def given_of(request: SamplingFields) -> frozenset[str]:
@@ -72,12 +83,14 @@ def open_generation(
     bases: tuple[str, ...] = (),
     is_local_only: bool = False,
     keep_alive: float | None = None,
+    scheduling_class: SchedulingClass = "default",
 ) -> Generation:
     """Decide who answers; nothing is asked before `events` is iterated.
 
     `bases`: the knowledge bases whose text is in the prompt, by id and name. `is_local_only`: one of them
     forbids that it leaves. Raises ModelNotFound, InvalidValue, or the typed error when nobody may answer.
     """
+    waiting = Waiting()
     routed = runtime_of(http).router.open(
         routed_request(
             http,
@@ -93,10 +106,12 @@ def open_generation(
                 bases=bases,
                 is_local_only=is_local_only,
                 keep_alive=keep_alive,
+                scheduling_class=scheduling_class,
+                on_wait=waiting.note,
             ),
         )
     )
-    return Generation(routed.events(), lambda: routed.route)
+    return Generation(routed.events(), lambda: routed.route, waiting)
 
 
 def open_call(

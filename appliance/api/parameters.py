@@ -9,6 +9,8 @@ from appliance.api.rules import Rule, apply, is_empty, never
 from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, SamplingFields
 from appliance.errors import UnsupportedParameter
 
+TIERS = ("auto", "default", "flex", "priority")
+
 CHAT_RULES = (
     Rule("modalities", lambda v: v == ["text"], "the local models read and write text only"),
     Rule("audio", is_empty, "the local models read and write text only"),
@@ -20,7 +22,7 @@ CHAT_RULES = (
     Rule("prompt_cache_key", never, "prompts are cached by their tokens, without keys", refuses=False),
     Rule("prompt_cache_options", is_empty, "prompts are always cached", refuses=False),
     Rule("prompt_cache_retention", never, "prompts stay cached while there is room", refuses=False),
-    Rule("service_tier", lambda v: v in ("auto", "default"), "there is one service tier", refuses=False),
+    Rule("service_tier", lambda v: v in TIERS, "the tiers are default, flex and priority", refuses=False),
     Rule("metadata", is_empty, "metadata belongs to stored completions", refuses=False),
     Rule("safety_identifier", never, "requests are not tracked by user", refuses=False),
     Rule("user", never, "requests are not tracked by user", refuses=False),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from appliance.records import Citation, FinishReason, TokenLogprob, Usage
+from appliance.records import Citation, FinishReason, SchedulingClass, TokenLogprob, Usage
 from appliance.routing.request import Route
 
 
@@ -179,6 +179,7 @@ class ChatCompletion(Struct, kw_only=True):
     model: str
     choices: list[ChatChoice]
     usage: UsageBody
+    service_tier: SchedulingClass | UnsetType = UNSET
     system_fingerprint: str | None = None
     timings: TimingsBody
     warnings: list[str]
@@ -220,6 +221,7 @@ class ChatChunk(Struct, kw_only=True, omit_defaults=True):
     created: int
     model: str
     choices: list[ChatChunkChoice]
+    service_tier: SchedulingClass | UnsetType = UNSET
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
     warnings: list[str] | None = None

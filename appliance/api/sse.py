@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,12 +31,25 @@ def named_event(name: str, payload: bytes) -> bytes:
     return b"event: " + name.encode("ascii") + b"\ndata: " + payload + b"\n\n"
 
 
+class Heartbeat(NamedTuple):
+    """What a stream says every so many seconds until its first line, so that nobody takes it for dead."""
+
+    seconds: float
+    say: Callable[[], bytes]
+
+
 class EventStream(Response):
     """A 200 whose body is `lines`, sent as they come."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, lines: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        lines: AsyncGenerator[bytes],
+        headers: Mapping[str, str],
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._heartbeat = heartbeat
         self.status_code = 200
         self.background = None
         self._lines = lines
@@ -58,9 +71,21 @@ class EventStream(Response):
             raise error
 
     async def _send_lines(self, send: Send) -> None:
+        if self._heartbeat is not None:
+            line = await self._first_line(send, self._heartbeat)
+            await send({"type": "http.response.body", "body": line, "more_body": True})
         async for line in self._lines:
             await send({"type": "http.response.body", "body": line, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _first_line(self, send: Send, heartbeat: Heartbeat) -> bytes:
+        first = asyncio.ensure_future(anext(self._lines, b""))
+        try:
+            while not (await asyncio.wait((first,), timeout=heartbeat.seconds))[0]:
+                await send({"type": "http.response.body", "body": heartbeat.say(), "more_body": True})
+            return first.result()
+        finally:
+            await _end(first)
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

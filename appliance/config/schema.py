@@ -84,6 +84,26 @@ class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tuple[str, ...],
         Meta(max_length=64, description="names of chat models that are loaded at the start and stay"),
     ] = ()
+    prefix_memory: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 40,
+            description="bytes of memory per model for beginnings of prompts, beside the KV cache; 0: off",
+        ),
+    ] = 256 * MiB
+    prefix_disk: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 50,
+            description="bytes of disk per model for beginnings that several requests had; 0: none",
+        ),
+    ] = 1024 * MiB
+    prefix_sharing: Annotated[
+        Literal["all", "key"],
+        Meta(description="whether a beginning that one key's request computed may serve those of other keys"),
+    ] = "all"
     template_seconds: Annotated[
         float, Meta(gt=0, le=60, description="longest time that a model's chat template may take")
     ] = 1.0
@@ -189,6 +209,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     load_wait: Annotated[
         Seconds, Meta(description="how long a request waits for its model to be loaded, in seconds")
     ] = 30.0
+    heartbeat: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="seconds between comments in a stream that waits for its first token; 0: none",
+        ),
+    ] = 5.0
     drain: Annotated[
         Seconds, Meta(description="how long running requests may take to finish at a stop, in seconds")
     ] = 30.0

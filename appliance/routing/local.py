@@ -11,7 +11,16 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from appliance.config.routing import Role
-from appliance.records import ChatPrompt, Constraint, Message, Prompt, SamplingParams
+from appliance.records import (
+    Accepted,
+    ChatPrompt,
+    Constraint,
+    Message,
+    Progress,
+    Prompt,
+    SamplingParams,
+    SchedulingClass,
+)
 from appliance.routing.registry import LOCAL, Model
 from appliance.routing.request import Events, RoutedRequest
 
@@ -30,15 +39,22 @@ class Generator(Protocol):
         choices: int,
         constraint: Constraint | None,
         deadline: float | None,
+        scheduling_class: SchedulingClass,
+        owner: str,
+        namespace: str,
         keep_alive: float | None,
+        on_wait: Callable[[Accepted | Progress], None] | None,
     ) -> Events: ...
 
 
 class LocalGenerator:
-    """`find` gives the model's handle as it is now, or raises the typed error that says why there is none."""
+    """`find` gives the model's handle as it is now, or raises the typed error that says why there is none.
 
-    def __init__(self, find: Callable[[], Generator]) -> None:
-        self._find = find
+    `shares_prefixes`: whether what was computed of one key's prompt may serve another key's.
+    """
+
+    def __init__(self, find: Callable[[], Generator], *, shares_prefixes: bool = True) -> None:
+        self._find, self._shares_prefixes = find, shares_prefixes
 
     def generate(self, request: RoutedRequest, *, partial: str, deadline: float | None) -> Events:
         prompt = request.prompt
@@ -50,7 +66,11 @@ class LocalGenerator:
             choices=request.choices,
             constraint=request.constraint,
             deadline=deadline,
+            scheduling_class=request.scheduling_class,
+            owner=request.key,
+            namespace="" if self._shares_prefixes else request.key,
             keep_alive=request.keep_alive,
+            on_wait=request.on_wait,
         )
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from msgspec import Struct
 
 from appliance.config.routing import Role, Task
 from appliance.records import (
+    Accepted,
     ChatPrompt,
     Constraint,
     Delta,
     Ended,
     GrammarConstraint,
     JsonConstraint,
+    Progress,
     Prompt,
     RegexConstraint,
     SamplingParams,
+    SchedulingClass,
     Started,
     TextPrompt,
     TokenPrompt,
@@ -49,6 +52,8 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
     policy: str = ""  # the header x-hearth-policy
     has_images: bool = False
     keep_alive: float | None = None  # seconds that a local model stays in memory afterwards; None: as set
+    scheduling_class: SchedulingClass = "default"  # among those that wait for a local model
+    on_wait: Callable[[Accepted | Progress], None] | None = None  # told of the wait for a local model
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
