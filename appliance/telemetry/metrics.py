@@ -64,6 +64,10 @@ class Metrics:
                 ("cells_used", "Tokens that the KV cache holds, kept prefixes included"),
                 ("steps", "Batches computed since the worker's start"),
                 ("preemptions", "Generations set back because the KV cache was full"),
+                ("prompt_tokens", "Prompt tokens of all requests since the worker's start"),
+                ("cached_tokens", "Prompt tokens of these that were not computed again"),
+                ("stored_bytes", "Beginnings of prompts in memory, beside the KV cache"),
+                ("stored_disk_bytes", "Beginnings of prompts on disk"),
             )
         }
 
