@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from appliance.config.routing import Role
-from appliance.records import ChatPrompt, Constraint, Message, Prompt, SamplingParams
+from appliance.records import ChatPrompt, Constraint, Prompt, SamplingParams
 from appliance.routing.registry import LOCAL, Model
-from appliance.routing.request import Events, RoutedRequest
+from appliance.routing.request import Events, RoutedRequest, continued
 
 # What every GGUF model gets from our engine, whatever it was trained for.
-CHAT_CAPABILITIES = frozenset(["tools", "schema", "grammar", "logprobs", "completions", "tokens", "bias"])
+CHAT_CAPABILITIES = frozenset(
+    ["tools", "schema", "grammar", "logprobs", "completions", "tokens", "bias", "prefill"]
+)
 
 
 class Generator(Protocol):
@@ -42,7 +42,7 @@ class LocalGenerator:
 
     def generate(self, request: RoutedRequest, *, partial: str, deadline: float | None) -> Events:
         prompt = request.prompt
-        if partial and isinstance(prompt, ChatPrompt):
+        if isinstance(prompt, ChatPrompt):
             prompt = continued(prompt, partial)
         return self._find().generate(
             prompt,
@@ -52,16 +52,6 @@ class LocalGenerator:
             deadline=deadline,
             keep_alive=request.keep_alive,
         )
-
-
-def continued(prompt: ChatPrompt, partial: str) -> ChatPrompt:
-    """The conversation whose last turn is an answer's beginning, left open; one that is there grows."""
-    *before, last = prompt.messages
-    if prompt.continues and last.role == "assistant":
-        turn = replace(last, content=last.content + partial)
-        return replace(prompt, messages=(*before, turn))
-    turn = Message(role="assistant", content=partial)
-    return replace(prompt, messages=(*prompt.messages, turn), continues=True)
 
 
 def local_model(name: str, role: Role, *, context_length: int, quality: int) -> Model:
