@@ -73,17 +73,20 @@ def load(
     environment: Mapping[str, str],
     flags: Mapping[str, str | None] | None = None,
     defaults: Mapping[str, str] | None = None,
+    *,
+    text: str | None = None,
 ) -> Settings:
     """The settings in force. `flags` maps dotted keys to text; None means not given.
 
-    `defaults` go before the schema's own: what this build was made for.
+    `text` is read in place of the file's own. `defaults` go before the schema's own: what this build was made
+    for.
 
     Raises ConfigError naming source and key for an unknown key, a value out of range or a broken file.
     """
     known = {setting.key: setting for setting in settings_list()}
     values = {
         **{key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()},
-        **_from_file(file, known),
+        **_from_file(file, known, text),
         **_from_environment(environment, known),
         **_from_flags(flags or {}, known),
     }
@@ -93,9 +96,9 @@ def load(
     return msgspec.convert(tree, Settings)
 
 
-def _from_file(file: Path, known: Mapping[str, Setting]) -> dict[str, Value]:
+def _from_file(file: Path, known: Mapping[str, Setting], text: str | None) -> dict[str, Value]:
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
+        content = tomllib.loads(file.read_text("utf-8") if text is None else text)
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -46,8 +46,7 @@ Locals = Mapping[str, tuple[Model, LocalModel | None]]
 class Figures(Struct, frozen=True, kw_only=True):
     """One model's gauges."""
 
-    model: str
-    platform: str
+    model: Model
     waiting: int
     places: tuple[Place, ...]
     first_token_seconds: float | None
@@ -141,8 +140,18 @@ class Router:
         """Raises ModelNotFound, or InvalidValue when `name` stands for models of other roles only."""
         self._setup.registry.resolve(name, role)
 
-    def model_names(self) -> tuple[str, ...]:
-        return self._setup.registry.names()
+    def models(self) -> tuple[Model, ...]:
+        """The models that may answer: this machine's, the configured, the discovered."""
+        return self._setup.registry.models
+
+    def aliases(self) -> dict[str, tuple[Model, ...]]:
+        """Further plain names, and the models that each stands for."""
+        registry = self._setup.registry
+        return {
+            name: registry.of(targets)
+            for name, targets in registry.aliases.items()
+            if name in registry.names()
+        }
 
     def _states(self, key: str) -> dict[str, ModelState]:
         setup = self._setup
@@ -188,8 +197,7 @@ class Router:
             balancer = balancers.get(model.id)
             found.append(
                 Figures(
-                    model=model.public_name,
-                    platform=model.platform,
+                    model=model,
                     waiting=balancer.waiting if balancer is not None else 0,
                     places=tuple(balancer.places()) if balancer is not None else (),
                     first_token_seconds=measured.first_token_seconds if measured else None,
