@@ -1,4 +1,4 @@
-"""/admin/v1/routing: the platforms and models that may answer, how they do, and who would answer a request."""
+"""/admin/v1/routing: the models that may answer, how they do, and who would answer a request."""
 
 from __future__ import annotations
 

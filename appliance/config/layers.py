@@ -84,9 +84,12 @@ def load(
     Raises ConfigError naming source and key for an unknown key, a value out of range or a broken file.
     """
     known = {setting.key: setting for setting in settings_list()}
+    in_file = _from_file(file, known, text)
+    for key, value in in_file.items():
+        _checked(known[key], value)  # what a later layer hides must be right all the same
     values = {
         **{key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()},
-        **_from_file(file, known, text),
+        **in_file,
         **_from_environment(environment, known),
         **_from_flags(flags or {}, known),
     }
