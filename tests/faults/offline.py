@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.serving import CHAT, EMBED, RERANK, SINGLE_THREADED, own_environment, store_directory
 
@@ -100,7 +101,8 @@ def serve_and_ask(home: Path, trace: Path) -> dict[str, Any]:
             statuses = ask_everything(http)
             sealed = http.get("/admin/v1/routing").json()["is_sealed"]
     finally:
-        process.send_signal(signal.SIGTERM)
+        for server in psutil.Process(process.pid).children():  # strace ends when the server has
+            server.send_signal(signal.SIGTERM)
         process.wait(60)
     wrong = [f"{path} {status}" for path, status in statuses if status != 200]
     return {"requests": len(statuses), "wrong_answers": len(wrong), "wrong": wrong, "is_sealed": sealed}
