@@ -48,8 +48,11 @@ ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 
 
 def main() -> int:
-    if "--inside" in sys.argv:
-        return inside()
+    return inside() if "--inside" in sys.argv else run()
+
+
+def run() -> int:
+    """The exit status."""
     if shutil.which("strace") is None:
         print("strace is not installed", file=sys.stderr)
         return MISSING
