@@ -6,6 +6,8 @@ only read at the start keep their value, and are named. Knows no HTTP; what taki
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import pwd
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from appliance.errors import ConfigError, HearthError
 log = logging.getLogger("hearth.config")
 
 DEBOUNCE_MS = 100
+SETTLE_SECONDS = 0.05
 
 
 class Taken(Struct, frozen=True, kw_only=True):
@@ -120,6 +123,8 @@ class Configuration:
         async for _ in awatch(
             self.file.parent, watch_filter=concerns, recursive=False, debounce=DEBOUNCE_MS, step=20
         ):
+            if not await self._is_settled():
+                continue  # somebody is writing it: the next event follows
             try:
                 taken = self.reload()
             except HearthError as error:
@@ -127,6 +132,14 @@ class Configuration:
             else:
                 for change in taken.changes:
                     log.info("configuration %d: %s", taken.version, change)
+
+    async def _is_settled(self) -> bool:
+        """Whether the file has stopped changing: a half-written one may be right, and mean something else."""
+        with contextlib.suppress(ConfigError):
+            before = self.read()
+            await asyncio.sleep(SETTLE_SECONDS)
+            return self.read() == before
+        return True  # the reload says what is wrong
 
     def _take(self, text: str, author: str) -> Taken:
         wanted = self._load(text)

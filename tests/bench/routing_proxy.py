@@ -2,13 +2,13 @@
 
 Run from the repository's root, with LiteLLM in a virtual environment of its own (without one, ours alone):
 
-    python -m tests.bench.routing_proxy [--litellm PATH/bin/litellm] [--seconds 4] [--rounds 3] [--failovers 200]
+    python -m tests.bench.routing_proxy [--litellm PATH/bin/litellm] [--seconds 4] [--rounds 3]
 
 The scripted online service, each proxy and this client are processes of their own. Rounds are interleaved and
 figures medians of the rounds: requests per second and the median latency, whole and streamed, with one client
-and with 16; `added` is the latency over asking the service itself. `memory` is a proxy's resident set. Failover
-is through the whole server: a platform that never answers, the time to the first byte of the whole answer less
-its first-byte limit, and less what a healthy answer takes. The last line is JSON.
+and with 16; `added` is the latency over asking the service itself. `memory` is a proxy's resident set.
+Failover is through the whole server: a platform that never answers; the time of the whole answer less its
+first-byte limit, and less what a healthy answer takes. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Run from the repository's root:
 
     python -m tests.faults.routing_server [--streams 1000] [--reloads 1000] [--seed 1]
 
-Streams: each is cut at a random place, in a random way, up to three times, by services that continue a partial
-answer only if it is exactly the text's beginning. Reloads: the settings file is rewritten and taken again and
-again while eight clients ask, streams and whole answers; every answer must be whole. The last line is JSON.
+Streams: each is cut at a random place, in a random way, up to three times, by services that continue a
+partial answer only if it is exactly the text's beginning. Reloads: the settings file is rewritten and taken
+again and again while eight clients ask, streams and whole answers; every answer must be whole. The last line
+is JSON.
 """
 
 from __future__ import annotations
