@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import socket
 import subprocess
@@ -86,7 +87,7 @@ def test_a_schema_and_a_regex_are_kept_by_the_peer(front: Served) -> None:
         "/v1/chat/completions", json=chat_body(response_format=form, max_tokens=40) | {"model": "peer"}
     )
     assert answer.headers["x-hearth-route"] == "online"
-    assert answer.json()["choices"][0]["message"]["content"].replace(" ", "") in ('{"n":1}', '{"n":2}')
+    assert json.loads(answer.json()["choices"][0]["message"]["content"])["n"] in (1, 2)
     answer = front.http.post(
         "/v1/chat/completions", json=chat_body(regex="(yes|no)", max_tokens=8) | {"model": "peer"}
     )
@@ -131,7 +132,7 @@ def llama_server() -> Path | None:
 
 def weights_of(model: str) -> Path:
     store = Store(store_directory())
-    return store.path(model, store.get(model).manifest.files[0].name)
+    return store.path(model, store.get(model).manifest.files[0].path)
 
 
 @pytest.fixture(scope="module")
