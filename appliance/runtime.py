@@ -165,16 +165,23 @@ class Runtime:
         """Take new settings at once; what runs keeps the old. Raises ConfigError, and nothing has changed."""
         self.router.reload(settings.routing, self._local_models(settings.routing.local_quality))
         self.settings = settings
+        if settings.routing.mode == "offline" and not self.guard.is_offline:
+            self._close_network()
         logging.getLogger().setLevel(settings.log_level.upper())
+
+    def _close_network(self) -> None:
+        """For good: only a restart opens it again."""
+        self.guard.enforce()
+        self.guard.install()
+        self.guard.watch(asyncio.get_running_loop())
+        self.is_sealed = seal()
 
     # Life
 
     def start(self) -> None:
         """Start every worker; returns at once, `is_ready` tells when they are."""
         if self.guard.is_offline:
-            self.guard.install()
-            self.guard.watch(asyncio.get_running_loop())
-            self.is_sealed = seal()
+            self._close_network()
         self.residency.start()
         if self._encoder is not None:
             self._encoder.supervisor.start()

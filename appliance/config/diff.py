@@ -29,7 +29,7 @@ LIVE = (
     "limits.drain",
     "log_level",
 )
-AT_START = ("routing.mode", "routing.mode.*")
+MODE = "routing.mode"  # a server may become offline at once, and hybrid only by a restart
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -49,7 +49,12 @@ def differences(before: Settings, after: Settings) -> tuple[Change, ...]:
     old, new = dict(_leaves("", before)), dict(_leaves("", after))
     keys = [*old, *(key for key in new if key not in old)]
     return tuple(
-        Change(key=key, before=old.get(key), after=new.get(key), needs_restart=not is_live(key))
+        Change(
+            key=key,
+            before=old.get(key),
+            after=new.get(key),
+            needs_restart=not is_live(key) and (key, new.get(key)) != (MODE, "offline"),
+        )
         for key in keys
         if old.get(key) != new.get(key)
     )
@@ -61,7 +66,7 @@ def leaves_of(settings: Settings) -> dict[str, Any]:
 
 
 def is_live(key: str) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in LIVE) and key not in AT_START
+    return any(fnmatchcase(key, pattern) for pattern in LIVE) and key != MODE
 
 
 def in_force(running: Settings, wanted: Settings) -> Settings:
@@ -74,6 +79,8 @@ def in_force(running: Settings, wanted: Settings) -> Settings:
         for section in sections:
             place = place.setdefault(section, {})
         place[name] = reduce(getattr, setting.key.split("."), source)
+    if wanted.routing.mode == "offline":
+        tree["routing"]["mode"] = "offline"
     return msgspec.convert(tree, Settings)
 
 

@@ -93,7 +93,7 @@ class Router:
         self._observer = observer
         self._clock = clock
         self._measured: dict[str, _Measured] = {}
-        self._checks: list[asyncio.Task[None]] = []
+        self._checks: dict[str, tuple[Platform, asyncio.Task[None]]] = {}
         self._is_started = False
         self._setup = self._build(routing, None)
 
@@ -236,9 +236,10 @@ class Router:
 
     async def close(self) -> None:
         """End checks and connections; the budgets' file too, which is the router's own from now on."""
-        for task in self._checks:
+        tasks = [task for _, task in self._checks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._checks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._checks.clear()
         for upstream in self._setup.candidates.upstreams.values():
             upstream.close()
@@ -290,13 +291,19 @@ class Router:
     # Health
 
     def _start_checks(self) -> None:
-        for task in self._checks:
-            task.cancel()
-        self._checks = [
-            asyncio.ensure_future(self._check_health(platform))
+        """A check of every platform that wants one; those of unchanged platforms go on."""
+        wanted = {
+            platform.name: platform
             for platform in self._setup.registry.platforms.values()
             if platform.health_seconds or platform.discover
-        ]
+        }
+        for name, (platform, task) in list(self._checks.items()):
+            if wanted.get(name) != platform:
+                task.cancel()
+                del self._checks[name]
+        for name, platform in wanted.items():
+            if name not in self._checks:
+                self._checks[name] = platform, asyncio.ensure_future(self._check_health(platform))
 
     async def _check_health(self, platform: Platform) -> None:
         """Ask a platform's own instances for their models, for ever; only configured hosts are ever asked."""

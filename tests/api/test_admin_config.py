@@ -151,3 +151,21 @@ def test_a_running_stream_ends_on_the_configuration_it_began_with(pair: Pair) ->
         )
         assert list(lines)[-2] == "data: [DONE]"
     (home / "hearth.toml").write_text(good)
+
+
+def test_a_server_becomes_offline_at_once_and_hybrid_only_by_a_restart(tmp_path: Path) -> None:
+    require([CHAT])
+    with services("Hello from afar.") as (cloud,):
+        write_settings(tmp_path / "home", platform("cloud", cloud.url))
+        good = text_of(tmp_path / "home")
+        with serving(tmp_path / "home") as server:
+            (tmp_path / "home" / "hearth.toml").write_text(good.replace("hybrid", "offline"))
+            server.wait_until(lambda: server.http.get("/admin/v1/routing").json()["mode"] == "offline", 10)
+            answer = server.http.post(
+                "/v1/chat/completions", json=chat_body(max_tokens=2) | {"model": "auto"}
+            )
+            assert answer.headers["x-hearth-route"] == "local"
+            assert not cloud.requests
+            (tmp_path / "home" / "hearth.toml").write_text(good)
+            server.wait_until(lambda: server.http.get("/admin/v1/config").json()["pending"], 10)
+            assert server.http.get("/admin/v1/routing").json()["mode"] == "offline"

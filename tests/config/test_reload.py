@@ -59,6 +59,13 @@ def test_in_force_takes_what_is_live_only() -> None:
     assert (found.generator.top_k, found.routing.calls) == (3, 2)
 
 
+def test_a_server_may_become_offline_at_once() -> None:
+    running, wanted = settings("[routing]\nmode = 'hybrid'\n"), Settings()
+    assert in_force(running, wanted).routing.mode == "offline"
+    assert [c.needs_restart for c in differences(running, wanted)] == [False]
+    assert [c.needs_restart for c in differences(wanted, running)] == [True]
+
+
 def test_a_good_file_is_taken_and_what_needs_a_restart_is_named(configuration: Configuration) -> None:
     configuration.file.write_text("port = 1002\n[generator]\ntop_k = 3\n")
     taken = configuration.reload()
