@@ -109,7 +109,8 @@ def test_a_new_text_through_the_api_is_checked_taken_kept_and_taken_back(pair: P
 def test_a_wrong_text_through_the_api_is_a_400_that_names_it(pair: Pair) -> None:
     server, _, home = pair
     before = text_of(home)
-    for wrong in ("port = 'x'", "[routing]\npolicy = 'custom'", "[routing.aliases]\nx = ['nobody']"):
+    routing = "[routing]\nmode = 'hybrid'\n"
+    for wrong in ("port = 'x'", f"{routing}policy = 'custom'", f"{routing}aliases = {{x = ['nobody']}}"):
         response = server.http.put("/admin/v1/config", json={"toml": wrong})
         assert (response.status_code, response.json()["error"]["code"]) == (400, "config_error")
     assert text_of(home) == before
