@@ -120,7 +120,11 @@ def litellm(program: str, directory: Path, url: str) -> Iterator[tuple[str, psut
     params = {"model": "openai/big", "api_base": url, "api_key": "sk-none"}
     config.write_text(json.dumps({"model_list": [{"model_name": "cloud", "litellm_params": params}]}))
     port = free_port()
-    environment = os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    environment = os.environ | {
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # no keys, as we have none
+    }
     command = [
         program,
         "--config",
