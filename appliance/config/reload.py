@@ -89,6 +89,11 @@ class Configuration:
         """Take the file as it is now. Raises ConfigError; then the old settings are in force."""
         try:
             text = self.read()
+            if not text.strip() and self._text.strip() and self.file.exists():
+                raise ConfigError(
+                    f"{self.file} is empty, as a file is while it is being written; remove it to go back to "
+                    "the defaults"
+                )
             taken = self._take(text, self._owner())
         except HearthError as error:
             self.error = error.message

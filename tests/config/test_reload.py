@@ -86,6 +86,16 @@ def test_a_bad_file_changes_nothing_and_says_why(configuration: Configuration, t
     assert len(configuration.history.versions()) == 1
 
 
+def test_an_empty_file_is_half_written_and_a_missing_one_means_the_defaults(
+    configuration: Configuration,
+) -> None:
+    configuration.file.write_text("")
+    with pytest.raises(ConfigError, match="remove it to go back"):
+        configuration.reload()
+    configuration.file.unlink()
+    assert [(change.key, change.after) for change in configuration.reload().changes] == [("port", 8080)]
+
+
 def test_settings_that_the_server_refuses_change_nothing(configuration: Configuration) -> None:
     def refuse(_: Settings) -> None:
         raise ConfigError("not these")
