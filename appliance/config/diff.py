@@ -5,7 +5,7 @@ Lists of tables are compared by the name of each table where it has one, by its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import reduce
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from appliance.config.layers import settings_list
+from appliance.config.layers import settings_list, tables_of
 from appliance.config.schema import Settings
 
 # Everything else is read once, at the start.
@@ -33,7 +33,7 @@ MODE = "routing.mode"  # a server may become offline at once, and hybrid only by
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """None: not there. `needs_restart`: a running server keeps the old value."""
+    """None: not there, or as by default. `needs_restart`: a running server keeps the old value."""
 
     key: str
     before: Any
@@ -84,21 +84,26 @@ def in_force(running: Settings, wanted: Settings) -> Settings:
     return msgspec.convert(tree, Settings)
 
 
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+_TABLES = frozenset(setting.key for setting in settings_list() if any(tables_of(setting)))
+
+
+def _leaves(key: str, value: Any, *, in_table: bool = False) -> Iterator[tuple[str, Any]]:
+    """Of a table within a list only what is not as by default: what nobody wrote is no difference."""
     if isinstance(value, Struct):
-        for name in value.__struct_fields__:
-            yield from _leaves(f"{key}.{name}" if key else name, getattr(value, name))
-    elif isinstance(value, Sequence) and any(isinstance(each, Struct) for each in value):
+        for item in msgspec.structs.fields(value):
+            inner = getattr(value, item.name)
+            if not in_table or inner != item.default:
+                name = f"{key}.{item.encode_name}" if key else item.encode_name
+                yield from _leaves(name, inner, in_table=in_table)
+    elif isinstance(value, tuple) and (key in _TABLES or any(isinstance(each, Struct) for each in value)):
         for place, each in enumerate(value):
-            yield from _leaves(f"{key}.{getattr(each, 'name', place)}", each)
+            yield from _leaves(f"{key}.{getattr(each, 'name', place)}", each, in_table=True)
     elif isinstance(value, dict):
         for name, each in value.items():
             yield f"{key}.{name}", list(each) if isinstance(each, tuple) else each
-    elif isinstance(value, tuple):
-        yield key, list(value)
     else:
-        yield key, value
+        yield key, list(value) if isinstance(value, tuple) else value
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else msgspec.json.encode(value).decode()
+    return "not set" if value is None else msgspec.json.encode(value).decode()
