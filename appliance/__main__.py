@@ -26,8 +26,12 @@ def worker(role: str, descriptor: int, parent: int) -> int:
 
         sys.stdout.buffer.write(msgspec.json.encode(probe_engines()))
         return 0
+    from appliance.security.egress import EgressGuard
+    from appliance.security.seal import seal
     from appliance.workers.process import become_worker
 
+    if not seal():  # whatever the mode: no worker has anything to say to a network
+        EgressGuard(is_offline=True).install()
     connection = become_worker(descriptor, parent)
     if role == "generator":
         from appliance import generator

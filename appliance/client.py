@@ -68,6 +68,20 @@ class Client:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
+    def get(self, path: str) -> Any:
+        """The JSON answer of `path`. Raises RemoteError, Unavailable."""
+        return self._get(path)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The same, for a JSON body."""
+        try:
+            response = self._http.post(path, json=body)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.status_code != 200:
+            raise self._error(response)
+        return response.json()
+
     def _get(self, path: str) -> Any:
         try:
             response = self._http.get(path)

@@ -54,6 +54,11 @@ def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 
 
+def config_history(at: Path) -> Path:
+    """The versions of the configuration within the home `at`."""
+    return at / "config-history"
+
+
 def bundle() -> Path | None:
     """The one-file executable whose models this program uses: `$HEARTH_BUNDLE`, which its launcher sets."""
     named = os.environ.get("HEARTH_BUNDLE")

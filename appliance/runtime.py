@@ -18,6 +18,7 @@ import psutil
 from appliance import paths
 from appliance.activity import Activities
 from appliance.archive import Archive
+from appliance.config.reload import Configuration
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
@@ -29,8 +30,9 @@ from appliance.residency.residency import Residency
 from appliance.residency.tenant import Tenant, TenantState
 from appliance.routing.budgets import Budgets
 from appliance.routing.local import LocalGenerator, local_model
-from appliance.routing.router import Router
+from appliance.routing.router import Locals, Router
 from appliance.security.egress import EgressGuard
+from appliance.security.seal import seal
 from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
@@ -59,8 +61,11 @@ class ServedModel:
 class Runtime:
     """`start` before use, `stop` at the end. Raises SetupError when a model to be served is missing."""
 
-    def __init__(self, settings: Settings, source: ModelSource) -> None:
+    def __init__(
+        self, settings: Settings, source: ModelSource, configuration: Configuration | None = None
+    ) -> None:
         self.settings = settings
+        self.configuration = configuration
         self.metrics = Metrics()
         self.started_at = time.time()
         self.draining = False
@@ -77,7 +82,9 @@ class Runtime:
             self._encoder = EncoderHandle(supervisor, settings.limits.load_wait, self.activities)
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
+        self.is_sealed = False  # the kernel refuses this process every new network socket
         self.router = self._open_router()
+        self._watching: asyncio.Task[None] | None = None
         self._archive = (
             Archive(paths.archive(paths.home()), settings.archive) if settings.archive.enabled else None
         )
@@ -133,33 +140,53 @@ class Runtime:
         is_online = routing.mode == "hybrid"
         return Router(
             routing,
-            {
-                name: (
-                    local_model(
-                        name,
-                        model.manifest.role,
-                        context_length=model.manifest.context_length,
-                        quality=routing.local_quality,
-                    ),
-                    LocalGenerator(
-                        partial(self.generator, name),
-                        shares_prefixes=self.settings.generator.prefix_sharing == "all",
-                    )
-                    if model.manifest.role == "chat"
-                    else None,
-                )
-                for name, model in self._installed.items()
-            },
+            self._local_models(routing.local_quality),
             check=self.guard.check,
             directory=paths.home(),
             budgets=Budgets(paths.budgets(paths.home()), routing.budgets) if is_online else None,
             observer=self.metrics.models,
         )
 
+    def _local_models(self, quality: int) -> Locals:
+        return {
+            name: (
+                local_model(
+                    name,
+                    model.manifest.role,
+                    context_length=model.manifest.context_length,
+                    quality=quality,
+                ),
+                LocalGenerator(
+                    partial(self.generator, name),
+                    shares_prefixes=self.settings.generator.prefix_sharing == "all",
+                )
+                if model.manifest.role == "chat"
+                else None,
+            )
+            for name, model in self._installed.items()
+        }
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take new settings at once; what runs keeps the old. Raises ConfigError, and nothing has changed."""
+        self.router.reload(settings.routing, self._local_models(settings.routing.local_quality))
+        self.settings = settings
+        if settings.routing.mode == "offline" and not self.guard.is_offline:
+            self._close_network()
+        logging.getLogger().setLevel(settings.log_level.upper())
+
+    def _close_network(self) -> None:
+        """For good: only a restart opens it again."""
+        self.guard.enforce()
+        self.guard.install()
+        self.guard.watch(asyncio.get_running_loop())
+        self.is_sealed = seal()
+
     # Life
 
     def start(self) -> None:
         """Start every worker; returns at once, `is_ready` tells when they are."""
+        if self.guard.is_offline:
+            self._close_network()
         self.residency.start()
         if self._encoder is not None:
             self._encoder.supervisor.start()
@@ -168,10 +195,16 @@ class Runtime:
         self.router.start()
         if self._archive is not None:
             self._archive.start()
+        if self.configuration is not None:
+            self.configuration.taker = self.reconfigure
+            self.configuration.begin()
+            self._watching = asyncio.ensure_future(self.configuration.watch())
 
     async def stop(self) -> None:
         """Finish what runs, within the drain limit, then end every worker."""
         self.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
         patience = self.settings.limits.drain
         if self._knowledge is not None:
             await self._knowledge.stop()
@@ -282,7 +315,7 @@ class Runtime:
         """Ask the workers for their gauges; a worker that does not answer soon is left out."""
         self.metrics.models.clear_gauges()
         for figures in self.router.figures():
-            self.metrics.models.show(figures.model, figures.platform, figures.waiting, figures.places)
+            self.metrics.models.show(figures.model, figures.waiting, figures.places)
         if self._knowledge is not None:
             self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
         await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))

@@ -46,7 +46,17 @@ def build_app(runtime: Runtime) -> ASGIApp:
     for operation in (*OPERATIONS, DOCUMENT_OPERATION):
         handlers.setdefault(operation.path, {})[operation.method] = operation.handler
     app = Starlette(
-        routes=[Route(path, _by_method(found), methods=list(found)) for path, found in handlers.items()],
+        routes=[
+            # A model's name may have a slash: platform/model.
+            Route(
+                path.replace("/v1/models/{model}", "/v1/models/{model:path}")
+                if path.startswith("/v1/")
+                else path,
+                _by_method(found),
+                methods=list(found),
+            )
+            for path, found in handlers.items()
+        ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

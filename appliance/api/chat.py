@@ -54,6 +54,7 @@ from appliance.records import (
     Timings,
     TokenLogprob,
     ToolCallDelta,
+    ToolChoice,
     Usage,
 )
 from appliance.routing.request import Route
@@ -72,12 +73,14 @@ async def create_chat_completion(http: Request) -> Response:
         top_logprobs=_top_logprobs(request),
     )
     tools = tools_of(request)
+    tool_choice = tool_choice_of(request, tools)
     prompt = ChatPrompt(
         messages=grounding.messages(messages),
         tools=tools,
-        tool_choice=tool_choice_of(request, tools),
+        tool_choice=tool_choice,
         reasoning_effort=request.reasoning_effort,
         template_options=request.chat_template_kwargs or {},
+        continues=_continues(request, tool_choice),
     )
     generation = open_generation(
         http,
@@ -96,6 +99,25 @@ async def create_chat_completion(http: Request) -> Response:
     )
     generation = generation.with_events(grounding.events(generation.events))
     return await answer_generation(http, request, [generation], _shape(request), warnings)
+
+
+def _continues(request: ChatRequest, choice: ToolChoice) -> bool:
+    """Raises InvalidValue where there is no beginning, or none that can be gone on from."""
+    if not request.continue_final_message:
+        return False
+    last = request.messages[-1]
+    fault = ""
+    if last.role != "assistant" or last.tool_calls or last.function_call:
+        fault = "needs a last message of the role assistant, with text and no calls"
+    elif len(request.messages) == 1:
+        fault = "needs a message before the answer's beginning"
+    elif choice.mode == "required":
+        fault = "cannot go with a forced tool call"
+    elif constraint_of(request, request.response_format) is not None:
+        fault = "cannot go with a form of the whole answer: only what follows could be held to it"
+    if fault:
+        raise InvalidValue(f"continue_final_message {fault}", param="continue_final_message")
+    return True
 
 
 def _max_tokens(request: ChatRequest, warnings: list[str]) -> int | None:

@@ -328,6 +328,8 @@ class ModelCard(Struct, kw_only=True):
     dimensions: int
     languages: list[str]
     licence: str
+    route: Literal["local", "online"] = "local"
+    alias_of: list[str] | UnsetType = UNSET  # the models of which one answers under this name
 
 
 class ModelList(Struct, kw_only=True):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
+from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.ollama.operations import OLLAMA_OPERATIONS
 from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
+from appliance.api.routing import ROUTING_OPERATIONS
 
 READING = (404,)
 GENERATING = (400, 404, 408, 413, 429, 499, 500, 503, 504)
@@ -68,6 +70,8 @@ OPERATIONS = (
     *ANTHROPIC_OPERATIONS,
     *OLLAMA_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,
+    *CONFIG_OPERATIONS,
+    *ROUTING_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(
         "GET",

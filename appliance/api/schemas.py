@@ -154,6 +154,7 @@ class ChatRequest(SamplingFields, forbid_unknown_fields=True, kw_only=True):
     store: bool | None = None
     metadata: Metadata | None = None
     safety_identifier: Label | None = None
+    continue_final_message: bool | None = None  # the last message is the answer's beginning
     knowledge: Label | None = None  # ours: the knowledge base to answer from, by name or id
 
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from appliance.cli.settings import SET_OPTION, load_settings, open_library
+from appliance.cli.settings import SET_OPTION, open_history, open_library, settings_file, settings_loader
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
 from models.errors import ModelError
@@ -29,20 +29,23 @@ def serve(
     Models of the pack that are not installed are fetched first. The OpenAI API is then at
     http://127.0.0.1:8080/v1, and any key is accepted: only this machine can connect.
     """
-    settings = load_settings(assignments, host=host, port=port, pack=pack, pull=pull)
+    load = settings_loader(assignments, host=host, port=port, pack=pack, pull=pull)
+    settings = load(None)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     _refuse_open_bind(settings)
     # The port is taken before anything long begins: a busy one is then known at once.
     from appliance import server
+    from appliance.config.reload import Configuration
     from appliance.runtime import Runtime
 
     listener = server.bind(settings)
     library = open_library()
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
-    runtime = Runtime(settings, library)
+    configuration = Configuration(settings_file(), load, settings, open_history())
+    runtime = Runtime(settings, library, configuration)
     where = server.address(listener)
 
     def announce() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import click
 
 from appliance import paths
 from appliance.config import layers
+from appliance.config.history import History
 from appliance.config.schema import Settings
 from appliance.errors import ConfigError
 from models.embedded import Embedded, open_embedded
@@ -26,8 +27,14 @@ SET_OPTION = click.option(
 )
 
 
-def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Settings:
-    """Raises ConfigError naming where a wrong setting was written."""
+Loader = Callable[[str | None], Settings]
+
+
+def settings_loader(assignments: Sequence[str] = (), **flags: str | None) -> Loader:
+    """What turns a text of hearth.toml (None: the file's own) into settings, with all the other layers.
+
+    Both raise ConfigError naming where a wrong setting was written.
+    """
     given: dict[str, str | None] = dict(flags)
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
@@ -35,11 +42,21 @@ def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Setti
             raise ConfigError(f"--set takes KEY=VALUE, such as generator.slots=8; got {assignment!r}")
         given[key.strip()] = value.strip()
     embedded = open_bundle()
-    return layers.load(settings_file(), os.environ, given, {"pack": embedded.pack} if embedded else None)
+    defaults = {"pack": embedded.pack} if embedded else None
+    return lambda text: layers.load(settings_file(), os.environ, given, defaults, text=text)
+
+
+def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Settings:
+    """Raises ConfigError naming where a wrong setting was written."""
+    return settings_loader(assignments, **flags)(None)
 
 
 def settings_file() -> Path:
     return paths.config_file(paths.home())
+
+
+def open_history() -> History:
+    return History(paths.config_history(paths.home()))
 
 
 def open_store() -> Store:

@@ -73,17 +73,23 @@ def load(
     environment: Mapping[str, str],
     flags: Mapping[str, str | None] | None = None,
     defaults: Mapping[str, str] | None = None,
+    *,
+    text: str | None = None,
 ) -> Settings:
     """The settings in force. `flags` maps dotted keys to text; None means not given.
 
-    `defaults` go before the schema's own: what this build was made for.
+    `text` is read in place of the file's own. `defaults` go before the schema's own: what this build was made
+    for.
 
     Raises ConfigError naming source and key for an unknown key, a value out of range or a broken file.
     """
     known = {setting.key: setting for setting in settings_list()}
+    in_file = _from_file(file, known, text)
+    for key, value in in_file.items():
+        _checked(known[key], value)  # what a later layer hides must be right all the same
     values = {
         **{key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()},
-        **_from_file(file, known),
+        **in_file,
         **_from_environment(environment, known),
         **_from_flags(flags or {}, known),
     }
@@ -93,9 +99,9 @@ def load(
     return msgspec.convert(tree, Settings)
 
 
-def _from_file(file: Path, known: Mapping[str, Setting]) -> dict[str, Value]:
+def _from_file(file: Path, known: Mapping[str, Setting], text: str | None) -> dict[str, Value]:
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
+        content = tomllib.loads(file.read_text("utf-8") if text is None else text)
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -246,6 +246,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least important message to log")
     ] = "info"
+    config_api: Annotated[
+        bool,
+        Meta(description="let the admin API change hearth.toml; who can reach the server then rules it"),
+    ] = False
     generator: Generator = field(default_factory=Generator)
     encoder: Encoder = field(default_factory=Encoder)
     knowledge: Knowledge = field(default_factory=Knowledge)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from appliance.errors import InvalidRequest, TemplateRefusal
 from appliance.llm.dialects import detect
 from appliance.llm.dialects.dialect import Definitions, Turn, offered
@@ -34,8 +36,13 @@ class Conversation:
     def render(self, prompt: ChatPrompt, *, is_constrained: bool = False) -> str:
         """The prompt's text, with control-token texts in the client's own words severed.
 
-        A forced call or an otherwise constrained answer begins at once, without reasoning.
+        A forced call or an otherwise constrained answer begins at once, without reasoning; so does one that
+        continues the last turn, whose text ends the prompt as it stands.
         """
+        if prompt.continues:
+            *before, last = prompt.messages
+            opened = replace(prompt, messages=tuple(before), continues=False)
+            return self.render(opened, is_constrained=True) + self._template.severed(last.content)
         is_forced = prompt.tool_choice.mode == "required"
         turns, tools = self.dialect.conversation(prompt)
         options = {

@@ -112,6 +112,10 @@ class ChatTemplate:
             ) from error
         return "".join(pieces)
 
+    def severed(self, text: str) -> str:
+        """A client's text as `render` would write it."""
+        return str(sever(text, self._special_texts))
+
     def _refuse(self, message: object) -> NoReturn:
         self._meter.weigh(message)
         raise TemplateRefusal(

@@ -71,11 +71,12 @@ class LocalAnswer:
     async def open(self) -> None:
         """Until the request has its slot. Raises UpstreamFailure of kind local."""
         try:
-            event = await anext(self._events)
+            async for event in self._events:
+                if isinstance(event, Started):
+                    self.started = event
+                    return
         except HearthError as error:
             raise UpstreamFailure("local", error.message, error=error) from error
-        if isinstance(event, Started):
-            self.started = event
 
     async def read(self) -> list[Delta] | None:
         try:

@@ -26,6 +26,7 @@ _PARAMETERS = {  # what a client named to need the capability
     "logprobs": ("logprobs", "logprobs"),
     "completions": ("text completions", "prompt"),
     "tokens": ("prompts of token ids", "prompt"),
+    "prefill": ("the continuation of a partial answer", "continue_final_message"),
     "bias": ("logit_bias", "logit_bias"),
 }
 

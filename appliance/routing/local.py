@@ -8,24 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from appliance.config.routing import Role
 from appliance.records import (
     Accepted,
     ChatPrompt,
     Constraint,
-    Message,
     Progress,
     Prompt,
     SamplingParams,
     SchedulingClass,
 )
 from appliance.routing.registry import LOCAL, Model
-from appliance.routing.request import Events, RoutedRequest
+from appliance.routing.request import Events, RoutedRequest, continued
 
 # What every GGUF model gets from our engine, whatever it was trained for.
-CHAT_CAPABILITIES = frozenset(["tools", "schema", "grammar", "logprobs", "completions", "tokens", "bias"])
+CHAT_CAPABILITIES = frozenset(
+    ["tools", "schema", "grammar", "logprobs", "completions", "tokens", "bias", "prefill"]
+)
 
 
 class Generator(Protocol):
@@ -58,7 +57,7 @@ class LocalGenerator:
 
     def generate(self, request: RoutedRequest, *, partial: str, deadline: float | None) -> Events:
         prompt = request.prompt
-        if partial and isinstance(prompt, ChatPrompt):
+        if isinstance(prompt, ChatPrompt):
             prompt = continued(prompt, partial)
         return self._find().generate(
             prompt,
@@ -72,16 +71,6 @@ class LocalGenerator:
             keep_alive=request.keep_alive,
             on_wait=request.on_wait,
         )
-
-
-def continued(prompt: ChatPrompt, partial: str) -> ChatPrompt:
-    """The conversation whose last turn is an answer's beginning, left open; one that is there grows."""
-    *before, last = prompt.messages
-    if prompt.continues and last.role == "assistant":
-        turn = replace(last, content=last.content + partial)
-        return replace(prompt, messages=(*before, turn))
-    turn = Message(role="assistant", content=partial)
-    return replace(prompt, messages=(*prompt.messages, turn), continues=True)
 
 
 def local_model(name: str, role: Role, *, context_length: int, quality: int) -> Model:

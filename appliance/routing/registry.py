@@ -257,13 +257,15 @@ def _model(owner: settings.Platform, given: settings.Model, platform: Platform) 
         Instance(endpoint=parse_endpoint(each.api_base_url, f"{given.name}.instances"), weight=each.weight)
         for each in given.instances
     )
+    continuation = _continuation(given.continuation, owner.type)
+    prefill = frozenset(["prefill"] if continuation != "none" else [])
     return Model(
         platform=owner.name,
         name=given.name,
         public_name=given.public_name or given.name,
         role=given.role,
         context_length=given.context_length,
-        capabilities=frozenset(given.capabilities),
+        capabilities=frozenset(given.capabilities) | prefill,
         price_in=given.price_in,
         price_out=given.price_out,
         quality=given.quality,
@@ -271,7 +273,7 @@ def _model(owner: settings.Platform, given: settings.Model, platform: Platform) 
         queue=given.queue,
         queue_seconds=given.queue_seconds,
         instances=instances or (Instance(endpoint=platform.endpoint),),
-        continuation=_continuation(given.continuation, owner.type),
+        continuation=continuation,
     )
 
 

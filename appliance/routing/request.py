@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from appliance.config.routing import Role, Task
 from appliance.records import (
@@ -15,6 +16,7 @@ from appliance.records import (
     Ended,
     GrammarConstraint,
     JsonConstraint,
+    Message,
     Progress,
     Prompt,
     RegexConstraint,
@@ -106,6 +108,8 @@ def needs(request: RoutedRequest) -> frozenset[str]:
         has_calls = any(m.tool_calls or m.role == "tool" for m in request.prompt.messages)
         if request.prompt.tools or has_calls:
             wanted.add("tools")
+        if request.prompt.continues:
+            wanted.add("prefill")
     elif isinstance(request.prompt, TextPrompt):
         wanted.add("completions")
     else:
@@ -124,6 +128,18 @@ def needs(request: RoutedRequest) -> frozenset[str]:
     if request.sampling.logit_bias:
         wanted.add("bias")  # biases name token ids, which differ from model to model
     return frozenset(wanted)
+
+
+def continued(prompt: ChatPrompt, partial: str) -> ChatPrompt:
+    """The conversation whose last turn is an answer's beginning, left open; one that is there grows."""
+    if not partial:
+        return prompt
+    *before, last = prompt.messages
+    if prompt.continues:
+        turn = replace(last, content=last.content + partial)
+        return replace(prompt, messages=(*before, turn))
+    turn = Message(role="assistant", content=partial)
+    return replace(prompt, messages=(*prompt.messages, turn), continues=True)
 
 
 def guess_tokens(prompt: Prompt) -> int:

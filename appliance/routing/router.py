@@ -46,8 +46,7 @@ Locals = Mapping[str, tuple[Model, LocalModel | None]]
 class Figures(Struct, frozen=True, kw_only=True):
     """One model's gauges."""
 
-    model: str
-    platform: str
+    model: Model
     waiting: int
     places: tuple[Place, ...]
     first_token_seconds: float | None
@@ -94,7 +93,7 @@ class Router:
         self._observer = observer
         self._clock = clock
         self._measured: dict[str, _Measured] = {}
-        self._checks: list[asyncio.Task[None]] = []
+        self._checks: dict[str, tuple[Platform, asyncio.Task[None]]] = {}
         self._is_started = False
         self._setup = self._build(routing, None)
 
@@ -141,8 +140,18 @@ class Router:
         """Raises ModelNotFound, or InvalidValue when `name` stands for models of other roles only."""
         self._setup.registry.resolve(name, role)
 
-    def model_names(self) -> tuple[str, ...]:
-        return self._setup.registry.names()
+    def models(self) -> tuple[Model, ...]:
+        """The models that may answer: this machine's, the configured, the discovered."""
+        return self._setup.registry.models
+
+    def aliases(self) -> dict[str, tuple[Model, ...]]:
+        """Further plain names, and the models that each stands for."""
+        registry = self._setup.registry
+        return {
+            name: registry.of(targets)
+            for name, targets in registry.aliases.items()
+            if name in registry.names()
+        }
 
     def _states(self, key: str) -> dict[str, ModelState]:
         setup = self._setup
@@ -188,8 +197,7 @@ class Router:
             balancer = balancers.get(model.id)
             found.append(
                 Figures(
-                    model=model.public_name,
-                    platform=model.platform,
+                    model=model,
                     waiting=balancer.waiting if balancer is not None else 0,
                     places=tuple(balancer.places()) if balancer is not None else (),
                     first_token_seconds=measured.first_token_seconds if measured else None,
@@ -228,9 +236,10 @@ class Router:
 
     async def close(self) -> None:
         """End checks and connections; the budgets' file too, which is the router's own from now on."""
-        for task in self._checks:
+        tasks = [task for _, task in self._checks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._checks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._checks.clear()
         for upstream in self._setup.candidates.upstreams.values():
             upstream.close()
@@ -282,13 +291,19 @@ class Router:
     # Health
 
     def _start_checks(self) -> None:
-        for task in self._checks:
-            task.cancel()
-        self._checks = [
-            asyncio.ensure_future(self._check_health(platform))
+        """A check of every platform that wants one; those of unchanged platforms go on."""
+        wanted = {
+            platform.name: platform
             for platform in self._setup.registry.platforms.values()
             if platform.health_seconds or platform.discover
-        ]
+        }
+        for name, (platform, task) in list(self._checks.items()):
+            if wanted.get(name) != platform:
+                task.cancel()
+                del self._checks[name]
+        for name, platform in wanted.items():
+            if name not in self._checks:
+                self._checks[name] = platform, asyncio.ensure_future(self._check_health(platform))
 
     async def _check_health(self, platform: Platform) -> None:
         """Ask a platform's own instances for their models, for ever; only configured hosts are ever asked."""

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from appliance.records import Delta, FinishReason, Usage
+from appliance.records import ChatPrompt, Delta, FinishReason, Usage
 from appliance.routing.connection import Connection, Head, Limits
 from appliance.routing.dial import AddressCheck, Dialer
 from appliance.routing.endpoint import Endpoint
@@ -226,6 +226,9 @@ class Upstream:
             connection.abort()
             raise UpstreamFailure("garbage", "the answer is compressed, which was not asked for")
         kind = head.headers.get(b"content-type", b"").lower()
+        prompt = request.prompt
+        if isinstance(prompt, ChatPrompt) and prompt.continues:
+            partial = prompt.messages[-1].content + partial
         return UpstreamStream(
             self._pool,
             connection,

@@ -14,17 +14,20 @@ from msgspec import Struct
 
 from appliance.records import (
     ChatPrompt,
+    Constraint,
     Delta,
     FinishReason,
+    GrammarConstraint,
     JsonConstraint,
     Message,
+    RegexConstraint,
     TextPrompt,
     TokenLogprob,
     ToolCallDelta,
     Usage,
 )
 from appliance.routing.failure import FailureKind, UpstreamFailure
-from appliance.routing.request import RoutedRequest
+from appliance.routing.request import RoutedRequest, continued
 
 UNKNOWN_TOKEN = -1  # a logprob's token id, which this wire does not carry
 MAX_CHOICES = 128
@@ -54,10 +57,11 @@ _EXTRA: dict[str, dict[str, str]] = {
     },
     "xinference": {"top_k": "top_k", "repeat_penalty": "repetition_penalty"},
 }
+_TEMPLATE_TYPES = frozenset(["vllm", "llama-server", "hearth"])
 # How each type is told to go on with the last turn instead of beginning a new one.
 _CONTINUE: dict[str, dict[str, bool]] = {
     "vllm": {"continue_final_message": True, "add_generation_prompt": False},
-    "hearth": {"continue_final_message": True, "add_generation_prompt": False},
+    "hearth": {"continue_final_message": True},
 }
 
 
@@ -79,26 +83,32 @@ def request_body(
         body["stream_options"] = {"include_usage": True}
     match request.prompt:
         case ChatPrompt():
-            turns = [_turn(message) for message in request.prompt.messages]
-            if partial:
-                turns.append({"role": "assistant", "content": partial})
+            prompt = continued(request.prompt, partial)
+            body["messages"] = [_turn(message) for message in prompt.messages]
+            if prompt.continues:
                 body |= _CONTINUE.get(type, {})
-            body["messages"] = turns
-            _add_tools(body, request.prompt)
+            if prompt.reasoning_effort is not None:
+                body["reasoning_effort"] = prompt.reasoning_effort
+            if prompt.template_options and type in _TEMPLATE_TYPES:
+                body["chat_template_kwargs"] = prompt.template_options
+            _add_tools(body, prompt)
         case TextPrompt():
             body["prompt"] = request.prompt.text + partial
         case _:
             raise UpstreamFailure("refused", "token ids mean nothing to another service")
     if request.choices > 1:
         body["n"] = request.choices
-    if isinstance(request.constraint, JsonConstraint):
-        body["response_format"] = _response_format(request.constraint)
+    if request.constraint is not None:
+        body |= _form(request.constraint, type)
     return msgspec.json.encode(body | _sampling(request, type))
 
 
 def left_out(request: RoutedRequest, type: str) -> tuple[str, ...]:
     """A warning for every parameter that the client gave and that this type of platform does not take."""
     unknown = sorted((request.given & _OWN) - _EXTRA.get(type, {}).keys())
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt) and prompt.template_options and type not in _TEMPLATE_TYPES:
+        unknown.append("chat_template_kwargs")
     return tuple(f"{n} is not sent on: a platform of type {type} does not take it" for n in unknown)
 
 
@@ -164,6 +174,24 @@ def _add_tools(body: dict[str, Any], prompt: ChatPrompt) -> None:
         body["parallel_tool_calls"] = False
 
 
+def _form(constraint: Constraint, type: str) -> dict[str, Any]:
+    """How `type` is told of an answer's form. Raises UpstreamFailure where it cannot be: never left out."""
+    match constraint, type:
+        case JsonConstraint(), _:
+            return {"response_format": _response_format(constraint)}
+        case RegexConstraint(pattern=pattern), "hearth":
+            return {"regex": pattern}
+        case RegexConstraint(pattern=pattern), "vllm":
+            return {"structured_outputs": {"regex": pattern}}
+        case GrammarConstraint(text=text), "hearth":
+            return {"grammar": text}
+        case GrammarConstraint(text=text), "vllm":
+            return {"structured_outputs": {"grammar": text}}
+        case GrammarConstraint(text=text, syntax="gbnf"), "llama-server":
+            return {"grammar": text}
+    raise UpstreamFailure("refused", f"a platform of type {type} does not take this constraint")
+
+
 def _response_format(constraint: JsonConstraint) -> dict[str, Any]:
     if constraint.schema is None or isinstance(constraint.schema, bool):
         return {"type": "json_object"}
@@ -215,12 +243,14 @@ class _Choice(Struct):
 
 class _Details(Struct):
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 class _Usage(Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
 
 
 class _Chunk(Struct):
@@ -312,12 +342,14 @@ def _usage(found: _Usage | None) -> Usage | None:
     if found is None or found.prompt_tokens is None or found.completion_tokens is None:
         return None
     cached = found.prompt_tokens_details.cached_tokens if found.prompt_tokens_details else None
-    if min(found.prompt_tokens, found.completion_tokens, cached or 0) < 0:
+    thought = found.completion_tokens_details.reasoning_tokens if found.completion_tokens_details else None
+    if min(found.prompt_tokens, found.completion_tokens, cached or 0, thought or 0) < 0:
         raise UpstreamFailure("garbage", "an answer counts less than no tokens")
     return Usage(
         prompt_tokens=found.prompt_tokens,
         completion_tokens=found.completion_tokens,
         cached_tokens=cached or 0,
+        reasoning_tokens=thought or 0,
     )
 
 

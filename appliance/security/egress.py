@@ -44,6 +44,10 @@ class EgressGuard:
     def is_offline(self) -> bool:
         return self._is_offline
 
+    def enforce(self) -> None:
+        """Let nothing leave from now on."""
+        self._is_offline = True
+
     def install(self) -> None:
         """Watch Python's sockets from now on, in all threads."""
         if not self._is_installed:

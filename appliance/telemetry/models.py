@@ -186,12 +186,13 @@ class ModelFigures:
             self._arm_answers.labels(route.arm, model.public_name).inc()
             self._arms.setdefault(route.arm, _Counted()).add(usage, route.cost, first, total)
 
-    def show(self, model: str, platform: str, waiting: int, places: Sequence[Place]) -> None:
+    def show(self, model: Model, waiting: int, places: Sequence[Place]) -> None:
         """The gauges of one model, as they are now."""
-        self._waiting.labels(model, platform).set(waiting)
+        labels = (model.public_name, model.platform)
+        self._waiting.labels(*labels).set(waiting)
         for place in places:
-            self._running.labels(model, platform, place.url).set(place.running)
-            self._breaker.labels(model, platform, place.url).set(BREAKER_STATES[place.breaker])
+            self._running.labels(*labels, place.url).set(place.running)
+            self._breaker.labels(*labels, place.url).set(BREAKER_STATES[place.breaker])
 
     def clear_gauges(self) -> None:
         """Forget instances that a reload may have removed."""

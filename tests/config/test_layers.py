@@ -151,6 +151,12 @@ def test_a_wrong_file_is_refused_naming_file_key_and_fault(file: Path, text: str
         assert word in caught.value.message
 
 
+def test_a_wrong_value_in_the_file_is_refused_though_a_flag_hides_it(file: Path) -> None:
+    file.write_text("port = 'x'")
+    with pytest.raises(ConfigError, match="port = 'x'"):
+        load(file, {}, {"port": "1"})
+
+
 def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
     file.write_bytes(b"port = '\xff\xfe'")
     with pytest.raises(ConfigError, match="not valid TOML"):

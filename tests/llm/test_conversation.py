@@ -252,3 +252,20 @@ def test_a_form_for_the_text_and_tools_at_once_is_told() -> None:
     assert "no tool can be called" in next(room.warnings(prompt(), is_constrained=True))
     forced = prompt(tool_choice=ToolChoice(mode="required"))
     assert "instead of text" in next(room.warnings(forced, is_constrained=True))
+
+
+def test_a_continued_turn_ends_the_prompt_as_it_stands_with_control_tokens_severed() -> None:
+    template = ChatTemplate(PLAIN, special_texts=["<|end|>"])
+    messages = (Message(role="user", content="hi"), Message(role="assistant", content="Well <|end|> then "))
+    prompt = ChatPrompt(messages=messages, continues=True)
+    rendered = Conversation(template, PLAIN).render(prompt)
+    assert rendered == "[user] hi\n[assistant]Well <\ud800|end|> then "
+
+
+def test_a_continued_turn_comes_after_its_reasoning() -> None:
+    source = PLAIN + "<think>{{ '</think>' if false }}"
+    messages = (Message(role="user", content="hi"), Message(role="assistant", content="Well"))
+    rendered = Conversation(ChatTemplate(source), source).render(
+        ChatPrompt(messages=messages, continues=True)
+    )
+    assert rendered == "[user] hi\n[assistant]<think>\n\n</think>\n\nWell"

@@ -94,7 +94,7 @@ def make_router(settings: Routing, speaker: LocalModel | None, **options: Any) -
     def close() -> None:
         for upstream in router._setup.candidates.upstreams.values():
             upstream.close()
-        for task in router._checks:
+        for _, task in router._checks.values():
             task.cancel()
 
     closers.append(close)

@@ -1,0 +1,169 @@
+"""Offline mode as the kernel sees it: every connect and send of the whole server, traced, without a network.
+
+Run from the repository's root:
+
+    python -m tests.faults.offline
+
+The script enters a network namespace of its own (`unshare -rn`), brings up loopback there, and starts the
+server under strace with every process that it starts. It asks for chats, streams, completions, embeddings
+and rerank, uploads a file, and even names a cloud platform in the settings. The last line is JSON:
+`non_loopback` must be 0. Exits with 77 where strace or user namespaces are missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.serving import CHAT, EMBED, RERANK, SINGLE_THREADED, own_environment, store_directory
+
+MISSING = 77
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+SETTINGS = """
+[routing]
+mode = "offline"
+[[routing.platforms]]
+name = "cloud"
+api_base_url = "https://203.0.113.7/v1"
+discover = true
+health_seconds = 0.2
+models = [{name = "big"}]
+"""
+CALL = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg|bind)\(\d+, .*?sa_family=(AF_\w+)(.*)")
+ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
+
+
+def main() -> int:
+    return inside() if "--inside" in sys.argv else run()
+
+
+def run() -> int:
+    """The exit status."""
+    if shutil.which("strace") is None:
+        print("strace is not installed", file=sys.stderr)
+        return MISSING
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode:
+        print("this kernel gives no user namespaces", file=sys.stderr)
+        return MISSING
+    return subprocess.run(
+        ["unshare", "-rn", sys.executable, "-m", "tests.faults.offline", "--inside"], check=False
+    ).returncode
+
+
+def inside() -> int:
+    bring_up_loopback()
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory) / "home"
+        home.mkdir()
+        (home / "models").symlink_to(store_directory(), target_is_directory=True)
+        (home / "hearth.toml").write_text(SETTINGS)
+        trace = Path(directory) / "trace"
+        asked = serve_and_ask(home, trace)
+        figures = read_trace(trace.read_text("utf-8", "replace")) | asked
+    print(json.dumps(figures))
+    return 0 if figures["non_loopback"] == 0 and figures["wrong_answers"] == 0 else 1
+
+
+def bring_up_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14x", b"lo", 0)
+        (flags,) = struct.unpack("16xH14x", fcntl.ioctl(control, SIOCGIFFLAGS, request))
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
+
+
+def serve_and_ask(home: Path, trace: Path) -> dict[str, Any]:
+    flags = [
+        word
+        for line in (*SINGLE_THREADED, "pull=never", f"models={CHAT},{EMBED},{RERANK}")
+        for word in ("--set", line)
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    strace = "strace -f -qq -s 0 -e trace=socket,connect,sendto,sendmsg,sendmmsg,bind -o".split()
+    serve = [sys.executable, "-P", "-m", "appliance", "serve", "--port", str(port), *flags]
+    process = subprocess.Popen(
+        [*strace, str(trace), *serve], env=own_environment(home), stderr=subprocess.DEVNULL
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, trust_env=False) as http:
+            wait_ready(http, process)
+            statuses = ask_everything(http)
+            sealed = http.get("/admin/v1/routing").json()["is_sealed"]
+    finally:
+        for server in psutil.Process(process.pid).children():  # strace ends when the server has
+            server.send_signal(signal.SIGTERM)
+        process.wait(60)
+    wrong = [f"{path} {status}" for path, status in statuses if status != 200]
+    return {"requests": len(statuses), "wrong_answers": len(wrong), "wrong": wrong, "is_sealed": sealed}
+
+
+def wait_ready(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
+    ends_at = time.monotonic() + 120
+    while time.monotonic() < ends_at and process.poll() is None:
+        try:
+            if http.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("the server is not ready")
+
+
+def ask_everything(http: httpx.Client) -> list[tuple[str, int]]:
+    chat = {"model": CHAT, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/chat/completions", chat),
+        ("/v1/chat/completions", chat | {"stream": True}),
+        ("/v1/chat/completions", chat | {"model": "auto"}),
+        ("/v1/completions", {"model": CHAT, "prompt": "Once", "max_tokens": 4}),
+        ("/v1/embeddings", {"model": EMBED, "input": ["one", "two"]}),
+        ("/v1/rerank", {"model": RERANK, "query": "one", "documents": ["one", "two"]}),
+        ("/v1/vector_stores", {"name": "base"}),
+        ("/admin/v1/config/reload", {}),
+    ]
+    statuses = [(path, http.post(path, json=body).status_code) for path, body in bodies]
+    statuses += [
+        (path, http.get(path).status_code) for path in ("/v1/models", "/metrics", "/admin/v1/routing")
+    ]
+    file = http.post(
+        "/v1/files", files={"file": ("a.txt", b"Berlin has inhabitants.")}, data={"purpose": "assistants"}
+    )
+    statuses.append(("/v1/files", file.status_code))
+    time.sleep(1)  # what would be done in the background
+    return statuses
+
+
+def read_trace(text: str) -> dict[str, Any]:
+    calls: dict[str, int] = {}
+    elsewhere: list[str] = []
+    for line in text.splitlines():
+        if (found := CALL.search(line)) is None or found[2] not in ("AF_INET", "AF_INET6"):
+            continue
+        address = next(filter(None, ADDRESS.search(line).groups()), "") if ADDRESS.search(line) else ""
+        calls[found[1]] = calls.get(found[1], 0) + 1
+        if not (address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")):
+            elsewhere.append(line.strip()[:200])
+    return {
+        "traced_lines": len(text.splitlines()),
+        "internet_calls": calls,
+        "non_loopback": len(elsewhere),
+        "elsewhere": elsewhere[:20],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

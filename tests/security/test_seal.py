@@ -1,0 +1,66 @@
+"""A sealed process: seen from inside it, for it cannot be taken back."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import ctypes, os, socket, subprocess, sys, threading
+from appliance.security.seal import seal
+
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+go, done = threading.Event(), []
+def late():
+    go.wait()
+    done.append(refused(lambda: socket.socket(socket.AF_INET)))
+def refused(work):
+    try:
+        work().close()
+    except PermissionError:
+        return True
+    return False
+thread = threading.Thread(target=late)
+thread.start()
+if not seal():
+    go.set()
+    print("unsealed")
+    sys.exit()
+assert refused(lambda: socket.socket(socket.AF_INET))
+assert refused(lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+assert refused(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+go.set()
+thread.join()
+assert done == [True], "threads that were there before"
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.socket(2, 1, 0) == -1 and ctypes.get_errno() == 1, "C code"
+assert libc.syscall(425, 8, None) == -1 and ctypes.get_errno() == 1, "io_uring"
+first, second = socket.socketpair()
+first.send(b"x")
+assert second.recv(1) == b"x"
+socket.socket(socket.AF_UNIX).close()
+socket.if_nameindex()
+server, _ = listener.accept()
+client.send(b"y")
+assert server.recv(1) == b"y", "sockets that were open go on"
+words = [sys.executable, "-c", "import socket; socket.socket()"]
+child = subprocess.run(words, capture_output=True, text=True)
+assert "PermissionError" in child.stderr, child.stderr
+print("sealed")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no filter for this processor")
+def test_a_sealed_process_opens_no_network_socket_and_keeps_those_it_has() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.stdout.strip() == "unsealed":
+        pytest.skip("this kernel takes no seccomp filter")
+    assert done.stdout.strip() == "sealed", done.stderr
