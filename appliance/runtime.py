@@ -88,7 +88,7 @@ class Runtime:
         memory = generator.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
         chat = [model for model in self._installed.values() if model.manifest.role == "chat"]
         if unknown := set(generator.pinned) - {model.name for model in chat}:
-            raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no chat model served here")
+            raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no installed chat model")
         return Residency(
             memory,
             [self._tenant(model, source, memory) for model in chat],
@@ -309,6 +309,7 @@ def choose_models(settings: Settings, source: ModelSource) -> list[Installed]:
         if model.name not in installed and stand_in in installed:
             log.warning("%s is not installed; %s stands in for it", model.name, stand_in)
             wanted.append(stand_in)
+    wanted += settings.generator.pinned
     chosen = [m for m in installed.values() if m.name in wanted or m.origin == "file"]
     if not any(model.manifest.role == "chat" for model in chosen):
         raise SetupError(

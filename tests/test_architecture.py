@@ -25,6 +25,7 @@ LEVELS = {
     "appliance.errors": (0, "every room raises them"),
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
+    "appliance.admin": (0, "what operators are told; the server writes it, the client reads it"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),
     "appliance.version": (0, "one constant"),
     "appliance.language": (0, "pure text"),
@@ -163,7 +164,7 @@ def test_wire_schemas_stay_in_the_api() -> None:
 
 
 def test_the_terminal_ui_knows_the_client_only() -> None:
-    allowed = ("appliance.client", "appliance.records", "appliance.errors", "tui")
+    allowed = ("appliance.client", "appliance.admin", "appliance.records", "appliance.errors", "tui")
     assert not [
         (module, name)
         for module, name in our_imports()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
+from appliance.api.admin_routes import ADMIN_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
@@ -68,6 +69,7 @@ OPERATIONS = (
     *ANTHROPIC_OPERATIONS,
     *OLLAMA_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,
+    *ADMIN_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(
         "GET",

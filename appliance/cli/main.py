@@ -16,7 +16,7 @@ COMMANDS = {
     "chat": ("appliance.cli.chat", "chat", "Talk to a model in the terminal."),
     "ask": ("appliance.cli.chat", "ask", "Ask one question and print the answer."),
     "kb": ("appliance.cli.kb", "kb", "Make, fill, search and export knowledge bases."),
-    "models": ("appliance.cli.models", "models", "List, fetch, add, check and remove models."),
+    "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),
     "config": ("appliance.cli.config", "config", "Show the settings in force, and where they come from."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),

@@ -28,6 +28,7 @@ log = logging.getLogger("hearth.residency")
 FAIR_WAIT = 1.0  # seconds after which a model waiting for room closes those in its way to new requests
 FAILED_REST = 10.0  # seconds before a model that could not be loaded is tried again
 UNLOAD_SECONDS = 10.0  # for an idle worker to end in order
+FORCED_SECONDS = 1.0  # for one whose requests were ended
 MIB = 1024 * 1024
 
 
@@ -299,16 +300,16 @@ class Residency:
         tenant.supervisor.start()
         self._tell_change()
 
-    def _unload(self, tenant: Tenant, reason: str) -> None:
+    def _unload(self, tenant: Tenant, reason: str, patience: float = UNLOAD_SECONDS) -> None:
         assert tenant.supervisor is not None
         log.info("%s leaves memory: %s", tenant.name, reason)
         self._forget_expiry(tenant)
         self._due.discard(tenant.name)
-        tenant.leaving = asyncio.create_task(self._leave(tenant, tenant.supervisor))
+        tenant.leaving = asyncio.create_task(self._leave(tenant, tenant.supervisor, patience))
 
-    async def _leave(self, tenant: Tenant, supervisor: Supervisor) -> None:
+    async def _leave(self, tenant: Tenant, supervisor: Supervisor, patience: float) -> None:
         try:
-            await supervisor.stop(UNLOAD_SECONDS)
+            await supervisor.stop(patience)
         finally:
             tenant.supervisor, tenant.leaving, tenant.retiring_for = None, None, None
             self._tell_change()
@@ -319,8 +320,11 @@ class Residency:
 
     # Orders of an operator
 
-    def load(self, name: str, keep_alive: float | None = None) -> None:
-        """Begin to load the model, as a request would. Raises ModelNotFound, DoesNotFit, Unavailable."""
+    def load(self, name: str, keep_alive: float | None = None) -> asyncio.Task[None]:
+        """Begin to load the model, as a request would; the task ends when it is there, or not to be had.
+
+        Raises ModelNotFound, DoesNotFit, Unavailable.
+        """
         tenant = self.tenant(name)
         tenant.failed_at = 0.0  # whoever asks in person need not wait for the rest to be over
         if not tenant.is_open:
@@ -328,6 +332,7 @@ class Residency:
         task = asyncio.create_task(self._visit(tenant, keep_alive))
         self._visits.add(task)
         task.add_done_callback(self._visits.discard)
+        return task
 
     async def _visit(self, tenant: Tenant, keep_alive: float | None) -> None:
         try:
@@ -351,7 +356,7 @@ class Residency:
             raise errors.Conflict(
                 f"{name} has {count} requests to answer; wait for their end, cancel them or use force"
             )
-        self._unload(tenant, "an operator unloads it")
+        self._unload(tenant, "an operator unloads it", FORCED_SECONDS if count else UNLOAD_SECONDS)
         if count:
             tenant.supervisor.abandon(errors.Cancelled("an operator has unloaded the model"))
 
