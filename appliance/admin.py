@@ -36,6 +36,7 @@ class ModelStatus(Struct, frozen=True, kw_only=True):
     keep_alive: float = -1
     expires_at: float | None = None
     cells: int = 0
+    adapters: tuple[str, ...] = ()
     error: str | None = None
     error_code: str | None = None
 

@@ -6,18 +6,24 @@ starts. Whether there is room for it is `residency`'s business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import msgspec
 
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
-from appliance.records import EncoderModel, EncoderOrder, GeneratorOrder
+from appliance.records import AdapterFile, EncoderModel, EncoderOrder, GeneratorOrder, WorkerRole
+from models.adapter import misfit, read_adapter
 from models.errors import ModelError
 from models.gguf import GgufFacts, read_gguf
 from models.library import ModelSource
 from models.region import Extent
 from models.store import Installed
+
+log = logging.getLogger("hearth.orders")
 
 CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}  # per value; q8_0 keeps a scale for each 32
 MAX_DEFAULT_CELLS = 16_384
@@ -84,18 +90,24 @@ def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
 
 
 def generator_order(
-    installed: Installed, source: ModelSource, settings: Settings, memory: int
+    installed: Installed,
+    source: ModelSource,
+    settings: Settings,
+    memory: int,
+    adapters: Sequence[Installed] = (),
 ) -> tuple[GeneratorOrder, Estimate]:
-    """How to launch the model within `memory` bytes for all chat models, and what it will take.
+    """How to launch the model and its adapters within `memory` bytes for all chat models, and what it takes.
 
-    Raises SetupError when the file is gone or damaged.
+    Raises SetupError when the file is gone or damaged; an adapter that does not fit is left out.
     """
     weights = _extent(source, installed, "model.gguf")
     try:
         facts = read_gguf(weights.path, weights.start, weights.length)
     except (ModelError, OSError) as error:
         raise SetupError(f"the model {installed.name} cannot be used: {error}") from error
+    fitting = tuple(_adapter_files(adapters, source, weights))
     expected = estimate(facts, settings, memory)
+    expected = replace(expected, weights=expected.weights + sum(each.bytes for each in fitting))
     generator = settings.generator
     order = GeneratorOrder(
         name=installed.name,
@@ -114,8 +126,30 @@ def generator_order(
         flash_attention=generator.flash_attention,
         repack=generator.weights == "repack",
         draft=generator.draft,
+        adapters=fitting,
     )
     return order, expected
+
+
+def _adapter_files(adapters: Sequence[Installed], source: ModelSource, base: Extent) -> Iterator[AdapterFile]:
+    """Those that fit the model in `base` as it is now: it may be another than when they were added."""
+    for installed in adapters:
+        assert installed.manifest.adapter is not None, "the manifest's own check"
+        extent = _extent(source, installed, "model.gguf")
+        try:
+            problem = misfit(read_adapter(extent.path, extent.start, extent.length), base)
+        except (ModelError, OSError) as error:
+            problem = str(error)
+        if problem is not None:
+            log.warning("the adapter %s is not served: %s", installed.name, problem)
+            continue
+        yield AdapterFile(
+            name=installed.name,
+            path=str(extent.path),
+            offset=extent.start,
+            bytes=extent.length,
+            scale=installed.manifest.adapter.scale,
+        )
 
 
 def encoder_order(installed: list[Installed], source: ModelSource, settings: Settings) -> EncoderOrder:
@@ -137,7 +171,7 @@ def _encoder_model(installed: Installed, source: ModelSource) -> EncoderModel:
     assert manifest.encoding is not None
     model = EncoderModel(
         name=manifest.name,
-        role=manifest.role,
+        role=cast(WorkerRole, manifest.role),
         weights=str(weights.path),
         weights_offset=weights.start,
         weights_bytes=weights.length,

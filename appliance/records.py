@@ -143,6 +143,7 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     choices: int = 1
     constraint: Constraint | None = None
     deadline: float | None = None  # seconds from acceptance; None: no limit
+    adapter: str = ""  # of the order's adapters, the one that answers with the model; empty: none
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -378,6 +379,16 @@ class Passage(Struct, frozen=True, kw_only=True):
 # Launch orders: the first frame a worker receives
 
 
+class AdapterFile(Struct, frozen=True, kw_only=True):
+    """A LoRA adapter that a generator loads beside its model, to be chosen per request."""
+
+    name: str
+    path: str
+    offset: int = 0
+    bytes: int = 0  # 0: to the end of the file
+    scale: float = 1.0
+
+
 class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     """Everything a generator process needs to load its model and start."""
 
@@ -398,6 +409,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     repack: bool = True  # copy weights into a faster order instead of mapping the file
     draft: bool = True
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ LEVELS = {
     "appliance.llm": (1, "generation; knows no process, no HTTP, no settings"),
     "appliance.encoders": (1, "embedding and rerank; as llm"),
     "appliance.store": (1, "SQLite and vectors; does not know what it keeps"),
+    "appliance.lineup": (2, "which installed models are served, under which names"),
     "appliance.orders": (2, "settings and models to launch orders"),
     "appliance.generator": (2, "the generator process: llm behind workers' frames"),
     "appliance.encoder": (2, "the encoder process: encoders behind workers' frames"),

@@ -15,6 +15,7 @@ from appliance.api.answer import json_body
 from appliance.api.context import runtime_of
 from appliance.api.query import read_query
 from appliance.errors import InvalidValue, NotFound
+from appliance.lineup import PLUS
 from appliance.residency import keep_alive
 from appliance.residency.tenant import Tenant
 from appliance.runtime import Runtime
@@ -98,7 +99,7 @@ def _tenant(http: Request) -> Tenant:
             "models are loaded and unloaded",
             param="model",
         )
-    return runtime.residency.tenant(name)
+    return runtime.residency.tenant(name.partition(PLUS)[0])
 
 
 def _status(runtime: Runtime, name: str) -> Response:

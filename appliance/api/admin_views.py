@@ -13,6 +13,7 @@ import psutil
 from appliance import admin, version
 from appliance.api.admin_advice import advice
 from appliance.errors import HearthError
+from appliance.lineup import PLUS
 from appliance.residency.keep_alive import FOREVER
 from appliance.runtime import Runtime, ServedModel
 from appliance.workers.handles import measure
@@ -53,14 +54,16 @@ async def server_status(runtime: Runtime) -> admin.ServerStatus:
 
 def model_statuses(runtime: Runtime) -> admin.ModelStatusList:
     return admin.ModelStatusList(
-        data=tuple(model_status(runtime, served) for served in runtime.all_served()),
+        data=tuple(
+            model_status(runtime, each) for each in runtime.all_served() if PLUS not in each.manifest.name
+        ),
         memory=runtime.residency.budget,
         memory_resident=runtime.residency.bytes_resident,
     )
 
 
 def model_status(runtime: Runtime, served: ServedModel) -> admin.ModelStatus:
-    name, role = served.manifest.name, served.manifest.role
+    name, role = served.manifest.name.partition(PLUS)[0], served.manifest.role
     under_way = [each for each in runtime.activities.under_way() if each.model == name]
     status = admin.ModelStatus(
         name=name,
@@ -86,6 +89,7 @@ def model_status(runtime: Runtime, served: ServedModel) -> admin.ModelStatus:
         last_used=tenant.used_at,
         keep_alive=-1 if tenant.keep_alive == FOREVER else tenant.keep_alive,
         expires_at=tenant.expires_at,
+        adapters=tuple(each.name for each in tenant.order.adapters) if tenant.order is not None else (),
         cells=tenant.order.cells if tenant.order is not None else 0,
         error=tenant.trouble.message if tenant.trouble else None,
         error_code=tenant.trouble.detail_code if tenant.trouble else None,

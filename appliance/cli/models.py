@@ -128,14 +128,28 @@ def pull(names: tuple[str, ...], pack: str | None, directory: Path | None) -> No
 @models.command("add")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What to call it. Default: after the file.")
-def add(path: Path, name: str | None) -> None:
+@click.option("--base", metavar="MODEL", help="For a LoRA adapter: the model that it changes.")
+@click.option("--scale", type=float, default=1.0, help="For a LoRA adapter: its strength. Default: 1.")
+def add(path: Path, name: str | None, base: str | None, scale: float) -> None:
     """Add a model of your own from PATH: a GGUF file, or a directory with model.onnx and tokenizer.json.
 
-    The file is checked before any engine sees it, and copied. The server serves it after its next start.
+    A GGUF file may also be a LoRA adapter; it is then chosen as MODEL+NAME. The file is checked before any
+    engine sees it, and copied. The server serves it after its next start.
     """
     with ProgressDisplay() as progress:
-        installed = add_model(open_store(), path, name, progress, wait=LOCK_PATIENCE)
-    print(f"{installed.name} is installed; a running server serves it after its next start")
+        installed = add_model(
+            open_store(),
+            path,
+            name,
+            progress,
+            wait=LOCK_PATIENCE,
+            bases=open_library(),
+            base=base,
+            scale=scale,
+        )
+    adapter = installed.manifest.adapter
+    served_as = installed.name if adapter is None else f"{adapter.base}+{installed.name}"
+    print(f"{installed.name} is installed; a running server serves it as {served_as} after its next start")
 
 
 @models.command()

@@ -54,6 +54,8 @@ class Admit:
     warnings: tuple[str, ...] = ()
     constraint: Constrained | None = None
     listen: Callable[[], AnswerStream] | None = None  # one for each choice; None: answers are plain text
+    adapter: str = ""
+    namespace: str = ""
 
 
 @dataclass
@@ -118,17 +120,21 @@ class Engine:
         plan = self.scheduler.plan()
         self._announce(plan)
         self._apply(plan)
-        if not plan.spans:
-            return
+        deltas = [delta for part in plan.by_adapter() for delta in self._compute(part)]
+        self._publish(deltas)
+
+    def _compute(self, part: Plan) -> list[Delta]:
+        """One batch, all of it with the same adapter, and what it says."""
         try:
-            self.backend.decode(plan.spans)
+            self.backend.use(part.batch[0].adapter)
+            self.backend.decode(part.spans)
         except errors.InternalError as error:
-            self._fail_batch(plan, error)
-            return
-        self.scheduler.commit(plan)
+            self._fail_batch(part, error)
+            return []
+        self.scheduler.commit(part)
         self.totals.steps += 1
         self._failures = 0
-        self._publish(self._write(plan))
+        return self._write(part)
 
     # Commands
 
@@ -155,6 +161,8 @@ class Engine:
                 constraint=admit.constraint.fork() if admit.constraint else None,
                 drafts=self.drafts,
                 answer=admit.listen() if admit.listen else None,
+                adapter=admit.adapter,
+                namespace=admit.namespace,
             )
             for choice in range(admit.choices)
         ]

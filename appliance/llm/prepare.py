@@ -98,6 +98,8 @@ class Preparer:
             warnings=tuple(warnings),
             constraint=self._constrain(request, min(end, self._context_length) - len(prompt)),
             listen=None if chat is None else self._listener(chat, rendered, request.sampling.stop),
+            adapter=request.adapter,
+            namespace=f"lora:{request.adapter}" if request.adapter else "",
         )
 
     def _constrain(self, request: Generate, budget: int) -> Constrained | None:

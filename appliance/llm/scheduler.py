@@ -45,6 +45,7 @@ class Forget(NamedTuple):
 class Retained(NamedTuple):
     """A finished sequence whose cells stay for whoever comes with the same beginning."""
 
+    namespace: str
     tokens: list[int]
     cells: Cells
 
@@ -61,6 +62,15 @@ class Plan:
     @property
     def tokens(self) -> int:
         return sum(len(span.tokens) for span in self.spans)
+
+    def by_adapter(self) -> list[Plan]:
+        """The batch as one batch for each adapter in it: llama.cpp applies one to a whole batch."""
+        parts: dict[str, Plan] = {}
+        for sequence, span in zip(self.batch, self.spans, strict=True):
+            part = parts.setdefault(sequence.adapter, Plan())
+            part.batch.append(sequence)
+            part.spans.append(span)
+        return list(parts.values())
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class Scheduler:
         self.running.remove(sequence)
         if retain and sequence.computed >= SHORTEST_SHARE:
             held = sequence.tokens[: sequence.computed]
-            self.retained[sequence.slot] = Retained(held, sequence.cells)
+            self.retained[sequence.slot] = Retained(sequence.namespace, held, sequence.cells)
             sequence.slot, sequence.cells, sequence.computed = None, NO_CELLS, 0
         else:
             self._release(sequence)
@@ -254,7 +264,7 @@ class Scheduler:
         available = self._match(sequence)
         already = available.length if available else 0
         for other in self.running:
-            if not other.is_prefilling:
+            if not other.is_prefilling or other.namespace != sequence.namespace:
                 continue
             common = min(common_length(sequence.tokens, other.tokens), usable)
             if common > max(already, other.computed) and common >= SHORTEST_SHARE:
@@ -262,8 +272,17 @@ class Scheduler:
         return False
 
     def _match(self, sequence: Sequence) -> Match | None:
-        holders = [Holder(slot, held.tokens, len(held.tokens)) for slot, held in self.retained.items()]
-        holders += [Holder(s.slot, s.tokens, s.computed) for s in self.running if s.slot is not None]
+        space = sequence.namespace
+        holders = [
+            Holder(slot, held.tokens, len(held.tokens))
+            for slot, held in self.retained.items()
+            if held.namespace == space
+        ]
+        holders += [
+            Holder(s.slot, s.tokens, s.computed)
+            for s in self.running
+            if s.slot is not None and s.namespace == space
+        ]
         match = best_match(sequence.tokens, holders)
         if match is None:
             return None

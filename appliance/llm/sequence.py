@@ -37,6 +37,8 @@ class Sequence:
         constraint: Constrained | None = None,
         drafts: bool = False,
         answer: AnswerStream | None = None,
+        adapter: str = "",
+        namespace: str = "",
     ) -> None:
         self.request = request
         self.choice = choice
@@ -45,6 +47,8 @@ class Sequence:
         self.sampling = sampling
         self.seed = seed
         self.limit = limit  # tokens, prompt included, at which the answer ends with "length"
+        self.adapter = adapter  # a batch holds sequences of one adapter only
+        self.namespace = namespace  # only sequences of one namespace share cells
         self.slot: int | None = None
         self.computed = 0
         self.confirmed = 0  # after a step: tokens that the cache may hold; beyond them it has wrong drafts
