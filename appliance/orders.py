@@ -64,27 +64,29 @@ def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
     return int(values * CACHE_BYTES[cache_type])
 
 
-def choose_cells(facts: GgufFacts, settings: Settings, memory: int) -> int:
-    """Tokens of KV cache: as set, else what the model can use within a share of `memory` bytes."""
+def choose_cells(facts: GgufFacts, settings: Settings, memory: int, others: int) -> int:
+    """Tokens of KV cache: as set, else what the model can use within a share of `memory` bytes, of which
+    `others` are for all else that the model takes.
+    """
     if settings.generator.cells:
         return settings.generator.cells
-    affordable = memory // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts, settings.generator.cache_type))
+    share = max(0, min(memory // CACHE_SHARE_OF_MEMORY, memory - others))
+    affordable = share // max(1, cell_bytes(facts, settings.generator.cache_type))
     wanted = min(settings.generator.context_length or facts.context_length, MAX_DEFAULT_CELLS)
     return max(MIN_CELLS, min(wanted, affordable) // 256 * 256)
 
 
 def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
     """What the model will take where all chat models together may take `memory` bytes."""
-    cells = choose_cells(facts, settings, memory)
     generator = settings.generator
     sequences = max(LEAST_SEQUENCES, 2 * generator.slots)
-    per_token = 4 * sequences + TOKEN_BYTES
+    working = PROCESS_BYTES + facts.vocab_size * (4 * sequences + TOKEN_BYTES)
+    working += generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
+    cells = choose_cells(facts, settings, memory, facts.tensor_bytes + working)
     return Estimate(
         weights=facts.tensor_bytes,
         cache=cells * cell_bytes(facts, generator.cache_type),
-        working=PROCESS_BYTES
-        + facts.vocab_size * per_token
-        + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES,
+        working=working,
         cells=cells,
     )
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-import psutil
-
-from appliance import paths
+from appliance import memory, paths
 from appliance.activity import Activities
 from appliance.archive import Archive
 from appliance.config.routing import Role
@@ -91,26 +89,26 @@ class Runtime:
     def _open_residency(self, source: ModelSource) -> Residency:
         """Chat models only: an encoder has memory of its own, and never takes a chat model's."""
         generator = self.settings.generator
-        memory = generator.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
+        most = generator.memory or int(memory.available() * MEMORY_SHARE)
         chat = self._lineup.chat
         if unknown := set(generator.pinned) - {model.name for model in chat}:
             raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no installed chat model")
         return Residency(
-            memory,
-            [self._tenant(model, source, memory) for model in chat],
+            most,
+            [self._tenant(model, source, most) for model in chat],
             lambda order: self._supervise("generator", order),
-            lambda: psutil.virtual_memory().available,
+            memory.available,
             patience=self.settings.limits.load_wait,
             keep_alive=parse(generator.keep_alive),
         )
 
-    def _tenant(self, model: Installed, source: ModelSource, memory: int) -> Tenant:
+    def _tenant(self, model: Installed, source: ModelSource, most: int) -> Tenant:
         """A model that somebody added and that is damaged is told to whoever asks for it, not to all."""
         pinned = model.name in self.settings.generator.pinned
         at_start = model.origin != "file" or model.name in self.settings.models
         try:
             adapters = self._lineup.adapters_of(model)
-            order, expected = generator_order(model, source, self.settings, memory, adapters)
+            order, expected = generator_order(model, source, self.settings, most, adapters)
         except SetupError as error:
             return Tenant(model.name, None, 0, "", pinned=pinned, at_start=at_start, error=error)
         return Tenant(model.name, order, expected.bytes, str(expected), pinned=pinned, at_start=at_start)

@@ -26,6 +26,7 @@ LEVELS = {
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
     "appliance.admin": (0, "what operators are told; the server writes it, the client reads it"),
+    "appliance.memory": (0, "what the machine has free; no room's business"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),
     "appliance.version": (0, "one constant"),
     "appliance.language": (0, "pure text"),

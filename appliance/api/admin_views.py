@@ -10,7 +10,7 @@ import time
 import msgspec
 import psutil
 
-from appliance import admin, version
+from appliance import admin, memory, version
 from appliance.api.admin_advice import advice
 from appliance.errors import HearthError
 from appliance.lineup import PLUS
@@ -26,7 +26,7 @@ async def server_status(runtime: Runtime) -> admin.ServerStatus:
     workers = tuple(
         await asyncio.gather(*(_worker_status(name, each) for name, each in runtime.supervisors().items()))
     )
-    memory = await _memory(runtime)
+    sizes = await _memory(runtime)
     status = admin.ServerStatus(
         health=_health(runtime),
         version=version.VERSION,
@@ -42,7 +42,7 @@ async def server_status(runtime: Runtime) -> admin.ServerStatus:
         models=model_statuses(runtime).data,
         workers=workers,
         speeds=_speeds(runtime),
-        memory=memory,
+        memory=sizes,
         advice=(),
     )
     return msgspec.structs.replace(
@@ -172,11 +172,11 @@ async def _worker_status(name: str, supervisor: Supervisor) -> admin.WorkerStatu
 
 
 async def _memory(runtime: Runtime) -> admin.MemoryStatus:
-    memory = psutil.virtual_memory()
+    total = psutil.virtual_memory().total
     rss, pss = await _sizes(os.getpid())
     return admin.MemoryStatus(
-        total=memory.total,
-        available=memory.available,
+        total=total,
+        available=memory.available(),
         models=runtime.residency.budget,
         models_resident=runtime.residency.bytes_resident,
         gateway_rss=rss or 0,

@@ -354,7 +354,7 @@ class Residency:
         count = tenant.users + tenant.waiters
         if count and not force:
             raise errors.Conflict(
-                f"{name} has {count} requests to answer; wait for their end, cancel them or use force"
+                f"{name} is in use (requests: {count}); wait for their end, cancel them or use force"
             )
         self._unload(tenant, "an operator unloads it", FORCED_SECONDS if count else UNLOAD_SECONDS)
         if count:
