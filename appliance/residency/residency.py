@@ -148,6 +148,7 @@ class Residency:
         try:
             supervisor = await self._wait_for_room(tenant, activity)
             tenant.users += 1
+            self._forget_expiry(tenant)
         finally:
             tenant.waiters -= 1
             self._settle(tenant)

@@ -123,6 +123,14 @@ def test_keep_alive_decides_how_long_an_unused_model_stays(
         assert server.ask("ada").status_code == 200, "and comes back"
 
 
+def test_the_latest_request_decides_how_long_a_model_stays(start_tiny: StartTiny) -> None:
+    server = start_tiny(room_for=3)
+    assert server.ask("ada", keep_alive=1).status_code == 200
+    assert server.ask("ada", keep_alive=-1).status_code == 200
+    time.sleep(1.3)
+    assert server.states()["ada"] == "ready"
+
+
 def test_keep_alive_is_also_a_setting_and_spares_pinned_models(start_tiny: StartTiny) -> None:
     server = start_tiny("generator.keep_alive=0.2", "generator.pinned=bob", room_for=3)
     assert [server.ask(name).status_code for name in ("ada", "bob")] == [200, 200]
