@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from appliance import errors
 from appliance.activity import Activity
 from appliance.records import GeneratorOrder
+from appliance.residency import explain
 from appliance.residency.keep_alive import FOREVER
 from appliance.residency.plan import Fits, Refusal, Waits, plan
 from appliance.residency.tenant import Tenant
@@ -75,7 +76,7 @@ class Residency:
         if wanted and not due:
             refusal = plan(self.budget, (), wanted[0].bytes)
             assert isinstance(refusal, Refusal)
-            raise errors.SetupError(self._explain(wanted[0], refusal))
+            raise errors.SetupError(explain.refused(wanted[0], refusal, self.budget))
         return {tenant.name for tenant in due}
 
     # Life
@@ -172,7 +173,7 @@ class Residency:
         if activity.is_cancelled:
             raise errors.Cancelled(CANCELLED)
         if not tenant.is_open or tenant.supervisor is None:
-            raise errors.ModelLoading(self._explain_wait(tenant), retry_after=2.0)
+            raise errors.ModelLoading(explain.waiting(tenant, self.tenants(), self.budget), retry_after=2.0)
         return tenant.supervisor
 
     @staticmethod
@@ -260,7 +261,7 @@ class Residency:
         )  # what models could take if all others stay as they are
         decision = plan(min(self.budget, free), residents, tenant.bytes)
         if isinstance(decision, Refusal):
-            raise errors.DoesNotFit(self._explain(tenant, decision))
+            raise errors.DoesNotFit(explain.refused(tenant, decision, self.budget))
         if isinstance(decision, Waits):
             self._wait_in_line(tenant, decision)
             return False
@@ -370,27 +371,6 @@ class Residency:
         elif not tenant.users:
             self._leave_idle(tenant)
         self._tell_change()
-
-    # Words
-
-    def _explain(self, tenant: Tenant, refusal: Refusal) -> str:
-        told = f"the model {tenant.name} needs about {tenant.needs}; "
-        if refusal.budget < self.budget:
-            told += f"only {refusal.budget // MIB:,} MiB of this machine's memory are free for models"
-        else:
-            told += f"chat models may take {refusal.budget // MIB:,} MiB (generator.memory)"
-        if refusal.pinned:
-            held = f"{refusal.pinned_bytes // MIB:,} MiB are held by pinned models"
-            told += f", of which {held} ({', '.join(refusal.pinned)})"
-        return f"{told}; lower generator.cells, raise generator.memory or use a smaller model"
-
-    def _explain_wait(self, tenant: Tenant) -> str:
-        busy = [each for each in self._tenants.values() if each.supervisor is not None and each.users]
-        held = ", ".join(f"{each.name} ({each.users} running, {each.bytes // MIB:,} MiB)" for each in busy)
-        return (
-            f"there is no room yet for {tenant.name}, which needs about {tenant.bytes // MIB:,} MiB of "
-            f"{self.budget // MIB:,} MiB; in use: {held or 'nothing'}; try again shortly"
-        )
 
 
 @contextlib.contextmanager
