@@ -10,14 +10,19 @@ import json
 import os
 from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
+import msgspec
 
+from appliance import admin
 from appliance.errors import HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 3.0
+
+Record = TypeVar("Record")
 
 
 class RemoteError(HearthError):
@@ -74,31 +79,73 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The same, for a JSON body."""
-        try:
-            response = self._http.post(path, json=body)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.status_code != 200:
-            raise self._error(response)
-        return response.json()
+        return self._request("POST", path, body).json()
+
+    # What operators see and do
+
+    def status(self) -> admin.ServerStatus:
+        """How the server is doing: health, workers, models, memory, speed, advice."""
+        return self._ask("GET", "/admin/v1/status", admin.ServerStatus)
+
+    def model_statuses(self) -> admin.ModelStatusList:
+        return self._ask("GET", "/admin/v1/models", admin.ModelStatusList)
+
+    def model_status(self, model: str) -> admin.ModelStatus:
+        return self._ask("GET", _of(model), admin.ModelStatus)
+
+    def load_model(
+        self, model: str, *, wait: float = 0.0, keep_alive: str | None = None
+    ) -> admin.ModelStatus:
+        """Begin to load it; how far it is after `wait` seconds, or when it is over."""
+        query = {"wait": str(wait)} | ({"keep_alive": keep_alive} if keep_alive is not None else {})
+        return self._ask("POST", f"{_of(model)}/load?{httpx.QueryParams(query)}", admin.ModelStatus)
+
+    def unload_model(self, model: str, *, force: bool = False) -> admin.ModelStatus:
+        """Raises RemoteError while requests run on it, unless `force`, which ends them."""
+        return self._ask("POST", f"{_of(model)}/unload?force={str(force).lower()}", admin.ModelStatus)
+
+    def pin_model(self, model: str, *, pinned: bool = True) -> admin.ModelStatus:
+        """Keep it in memory, or let it leave again; until the server ends."""
+        return self._ask("POST", f"{_of(model)}/{'pin' if pinned else 'unpin'}", admin.ModelStatus)
+
+    def active_requests(self) -> tuple[admin.ActiveRequest, ...]:
+        return self._ask("GET", "/admin/v1/requests", admin.ActiveRequestList).data
+
+    def cancel_request(self, id: str) -> int:
+        """How many were ended. Raises RemoteError when there is none of that id."""
+        path = f"/admin/v1/requests/{quote(id, safe='')}/cancel"
+        return self._ask("POST", path, admin.CancelledRequests).cancelled
+
+    # How
+
+    def _ask(self, method: str, path: str, kind: type[Record]) -> Record:
+        return msgspec.json.decode(self._request(method, path).content, type=kind)
 
     def _get(self, path: str) -> Any:
+        return self._request("GET", path).json()
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
-            response = self._http.get(path)
+            response = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if response.status_code != 200:
             raise self._error(response)
-        return response.json()
+        return response
 
     def _error(self, response: httpx.Response) -> HearthError:
         try:
-            return RemoteError(str(response.json()["error"]["message"]))
+            told = response.json()["error"]
+            return RemoteError(str(told["message"]), code=str(told["code"]), param=told["param"])
         except (ValueError, KeyError, TypeError):
             return InternalError(f"{self.url} answered {response.status_code} without a reason")
 
     def _unreachable(self, error: httpx.TransportError) -> Unavailable:
         return Unavailable(f"no Hearth answers at {self.url} ({error}); start one with `hearth serve`")
+
+
+def _of(model: str) -> str:
+    return f"/admin/v1/models/{quote(model, safe='')}"
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:

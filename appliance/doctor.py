@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import psutil
 
-from appliance import paths
+from appliance import memory, paths
 from appliance.config.schema import Settings
 from appliance.errors import HearthError
 from appliance.orders import generator_order, mebibytes
@@ -85,9 +85,9 @@ def _machine() -> Iterator[Finding]:
             "warning",
             "without AVX2 answers come several times slower",
         )
-    memory = psutil.virtual_memory()
-    text = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f} GiB"
-    if memory.available < GIB:
+    free = memory.available()
+    text = f"{free / GIB:.1f} GiB free of {psutil.virtual_memory().total / GIB:.1f} GiB"
+    if free < GIB:
         yield Finding("Machine", "memory", text, "warning", "close other programs, or use --pack tiny")
     else:
         yield Finding("Machine", "memory", text)
@@ -197,13 +197,13 @@ def _model(model: Installed, library: Library, settings: Settings) -> Finding:
     size = f"{model.manifest.role}, {model.manifest.bytes / 1e6:,.0f} MB"
     if model.manifest.role != "chat":
         return Finding("Models", model.name, size)
-    memory = settings.generator.memory or psutil.virtual_memory().available
+    most = settings.generator.memory or memory.available()
     try:
-        _, expected = generator_order(model, library, settings, memory)
+        _, expected = generator_order(model, library, settings, most)
     except HearthError as error:
         return Finding("Models", model.name, f"{size}: {error.message}", "warning", "it cannot be served now")
-    if expected.bytes > memory:
-        text = f"{size}, needs about {expected}; {mebibytes(memory)} are there for chat models"
+    if expected.bytes > most:
+        text = f"{size}, needs about {expected}; {mebibytes(most)} are there for chat models"
         return Finding("Models", model.name, text, "warning", "lower generator.cells, or use a smaller model")
     return Finding("Models", model.name, f"{size}, fits: needs about {expected}")
 

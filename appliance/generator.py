@@ -13,7 +13,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from appliance import errors
@@ -55,8 +55,16 @@ Preparable = Generate | Tokenize | Detokenize
 class Preparation:
     """The thread that turns requests into tokens, and the memory of who left before it got to them."""
 
-    def __init__(self, preparer: Preparer, engine: Engine, channel: WorkerChannel, limit: int) -> None:
+    def __init__(
+        self,
+        preparer: Preparer,
+        engine: Engine,
+        channel: WorkerChannel,
+        limit: int,
+        refused_adapters: Mapping[str, str] | None = None,
+    ) -> None:
         self._limit = limit
+        self._refused_adapters = refused_adapters or {}  # and why
         self._preparer, self._engine, self._channel = preparer, engine, channel
         self._inbox: queue.SimpleQueue[tuple[Preparable, float] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -116,6 +124,9 @@ class Preparation:
             raise errors.Cancelled("the request was cancelled")
         match command:
             case Generate():
+                if command.adapter in self._refused_adapters:
+                    reason = self._refused_adapters[command.adapter]
+                    raise errors.Unavailable(f"the adapter {command.adapter} cannot be used: {reason}")
                 self._hand_over(self._preparer.admit(command, arrived=arrived))
             case Tokenize(id=id, prompt=prompt):
                 self._forget(id)
@@ -163,9 +174,11 @@ def serve(channel: WorkerChannel) -> int:
         seconds_per_template=order.seconds_per_template,
     )
     channel.send(Ready(models=(facts,)))
+    most = order.slots + order.queue_requests
+    preparation = Preparation(preparer, engine, channel, most, backend.refused_adapters)
     reader = threading.Thread(
         target=read_commands,
-        args=(channel, Preparation(preparer, engine, channel, order.slots + order.queue_requests), engine),
+        args=(channel, preparation, engine),
         daemon=True,
     )
     reader.start()

@@ -6,19 +6,25 @@ starts. Whether there is room for it is `residency`'s business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import msgspec
 
 from appliance import paths
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
-from appliance.records import EncoderModel, EncoderOrder, GeneratorOrder
+from appliance.records import AdapterFile, EncoderModel, EncoderOrder, GeneratorOrder, WorkerRole
+from models.adapter import misfit, read_adapter
 from models.errors import ModelError
 from models.gguf import GgufFacts, read_gguf
 from models.library import ModelSource
 from models.region import Extent
 from models.store import Installed
+
+log = logging.getLogger("hearth.orders")
 
 CACHE_BYTES = {"f16": 2.0, "q8_0": 34 / 32}  # per value; q8_0 keeps a scale for each 32
 MAX_DEFAULT_CELLS = 16_384
@@ -59,45 +65,53 @@ def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
     return int(values * CACHE_BYTES[cache_type])
 
 
-def choose_cells(facts: GgufFacts, settings: Settings, memory: int) -> int:
-    """Tokens of KV cache: as set, else what the model can use within a share of `memory` bytes."""
+def choose_cells(facts: GgufFacts, settings: Settings, memory: int, others: int) -> int:
+    """Tokens of KV cache: as set, else what the model can use within a share of `memory` bytes, of which
+    `others` are for all else that the model takes.
+    """
     if settings.generator.cells:
         return settings.generator.cells
-    affordable = memory // CACHE_SHARE_OF_MEMORY // max(1, cell_bytes(facts, settings.generator.cache_type))
+    share = max(0, min(memory // CACHE_SHARE_OF_MEMORY, memory - others))
+    affordable = share // max(1, cell_bytes(facts, settings.generator.cache_type))
     wanted = min(settings.generator.context_length or facts.context_length, MAX_DEFAULT_CELLS)
     return max(MIN_CELLS, min(wanted, affordable) // 256 * 256)
 
 
 def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
     """What the model will take where all chat models together may take `memory` bytes."""
-    cells = choose_cells(facts, settings, memory)
     generator = settings.generator
     sequences = max(LEAST_SEQUENCES, 2 * generator.slots)
-    per_token = 4 * sequences + TOKEN_BYTES
+    working = PROCESS_BYTES + facts.vocab_size * (4 * sequences + TOKEN_BYTES)
+    working += generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
+    working += generator.prefix_memory
+    cells = choose_cells(facts, settings, memory, facts.tensor_bytes + working)
     return Estimate(
         weights=facts.tensor_bytes,
         cache=cells * cell_bytes(facts, generator.cache_type),
-        working=PROCESS_BYTES
-        + facts.vocab_size * per_token
-        + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
-        + generator.prefix_memory,
+        working=working,
         cells=cells,
     )
 
 
 def generator_order(
-    installed: Installed, source: ModelSource, settings: Settings, memory: int
+    installed: Installed,
+    source: ModelSource,
+    settings: Settings,
+    memory: int,
+    adapters: Sequence[Installed] = (),
 ) -> tuple[GeneratorOrder, Estimate]:
-    """How to launch the model within `memory` bytes for all chat models, and what it will take.
+    """How to launch the model and its adapters within `memory` bytes for all chat models, and what it takes.
 
-    Raises SetupError when the file is gone or damaged.
+    Raises SetupError when the file is gone or damaged; an adapter that does not fit is left out.
     """
     weights = _extent(source, installed, "model.gguf")
     try:
         facts = read_gguf(weights.path, weights.start, weights.length)
     except (ModelError, OSError) as error:
         raise SetupError(f"the model {installed.name} cannot be used: {error}") from error
+    fitting = tuple(_adapter_files(adapters, source, weights))
     expected = estimate(facts, settings, memory)
+    expected = replace(expected, weights=expected.weights + sum(each.bytes for each in fitting))
     generator = settings.generator
     order = GeneratorOrder(
         name=installed.name,
@@ -119,9 +133,31 @@ def generator_order(
         prefix_memory=generator.prefix_memory,
         prefix_disk=generator.prefix_disk,
         prefix_directory=str(paths.prefixes(paths.cache()) / installed.name),
-        fingerprint=",".join(file.sha256 for file in installed.manifest.files),
+        fingerprint=",".join(file.sha256 for each in (installed, *adapters) for file in each.manifest.files),
+        adapters=fitting,
     )
     return order, expected
+
+
+def _adapter_files(adapters: Sequence[Installed], source: ModelSource, base: Extent) -> Iterator[AdapterFile]:
+    """Those that fit the model in `base` as it is now: it may be another than when they were added."""
+    for installed in adapters:
+        assert installed.manifest.adapter is not None, "the manifest's own check"
+        extent = _extent(source, installed, "model.gguf")
+        try:
+            problem = misfit(read_adapter(extent.path, extent.start, extent.length), base)
+        except (ModelError, OSError) as error:
+            problem = str(error)
+        if problem is not None:
+            log.warning("the adapter %s is not served: %s", installed.name, problem)
+            continue
+        yield AdapterFile(
+            name=installed.name,
+            path=str(extent.path),
+            offset=extent.start,
+            bytes=extent.length,
+            scale=installed.manifest.adapter.scale,
+        )
 
 
 def encoder_order(installed: list[Installed], source: ModelSource, settings: Settings) -> EncoderOrder:
@@ -143,7 +179,7 @@ def _encoder_model(installed: Installed, source: ModelSource) -> EncoderModel:
     assert manifest.encoding is not None
     model = EncoderModel(
         name=manifest.name,
-        role=manifest.role,
+        role=cast(WorkerRole, manifest.role),
         weights=str(weights.path),
         weights_offset=weights.start,
         weights_bytes=weights.length,

@@ -147,6 +147,7 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     scheduling_class: SchedulingClass = "default"
     owner: str = ""  # whose turn it is, where several wait
     namespace: str = ""  # only requests of one namespace share what was computed of their prompts
+    adapter: str = ""  # of the order's adapters, the one that answers with the model; empty: none
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -415,6 +416,16 @@ class Passage(Struct, frozen=True, kw_only=True):
 # Launch orders: the first frame a worker receives
 
 
+class AdapterFile(Struct, frozen=True, kw_only=True):
+    """A LoRA adapter that a generator loads beside its model, to be chosen per request."""
+
+    name: str
+    path: str
+    offset: int = 0
+    bytes: int = 0  # 0: to the end of the file
+    scale: float = 1.0
+
+
 class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     """Everything a generator process needs to load its model and start."""
 
@@ -439,6 +450,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     prefix_disk: int = 0  # and on disk, in
     prefix_directory: str = ""
     fingerprint: str = ""  # of weights and of whatever else decides what the cache's bytes mean
+    adapters: tuple[AdapterFile, ...] = ()
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

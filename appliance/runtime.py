@@ -13,9 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import psutil
-
-from appliance import paths
+from appliance import memory, paths
 from appliance.activity import Activities
 from appliance.archive import Archive
 from appliance.config.reload import Configuration
@@ -23,6 +21,7 @@ from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
+from appliance.lineup import PLUS, Lineup
 from appliance.orders import encoder_order, generator_order
 from appliance.records import EncoderModel, Order
 from appliance.residency.keep_alive import parse
@@ -36,10 +35,8 @@ from appliance.security.seal import seal
 from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
-from models.errors import ModelError
 from models.library import ModelSource
 from models.manifest import Manifest
-from models.pack import load_pack
 from models.store import Installed
 
 log = logging.getLogger("hearth.runtime")
@@ -70,13 +67,18 @@ class Runtime:
         self.started_at = time.time()
         self.draining = False
         self.activities = Activities()
-        self._installed = {model.name: model for model in choose_models(settings, source)}
+        self._lineup = Lineup(settings, source)
         self.residency = self._open_residency(source)
+        self._installed = self._lineup.named(
+            (tenant.name, adapter.name)
+            for tenant in self.residency.tenants()
+            if tenant.order is not None
+            for adapter in tenant.order.adapters
+        )
         self._encoder: EncoderHandle | None = None
         self._encoder_models: dict[str, EncoderModel] = {}
-        encoders = [model for model in self._installed.values() if model.manifest.role != "chat"]
-        if encoders:
-            order = encoder_order(encoders, source, settings)
+        if self._lineup.encoders:
+            order = encoder_order(self._lineup.encoders, source, settings)
             self._encoder_models = {model.name: model for model in order.models}
             supervisor = self._supervise("encoder", order)
             self._encoder = EncoderHandle(supervisor, settings.limits.load_wait, self.activities)
@@ -92,25 +94,26 @@ class Runtime:
     def _open_residency(self, source: ModelSource) -> Residency:
         """Chat models only: an encoder has memory of its own, and never takes a chat model's."""
         generator = self.settings.generator
-        memory = generator.memory or int(psutil.virtual_memory().available * MEMORY_SHARE)
-        chat = [model for model in self._installed.values() if model.manifest.role == "chat"]
+        most = generator.memory or int(memory.available() * MEMORY_SHARE)
+        chat = self._lineup.chat
         if unknown := set(generator.pinned) - {model.name for model in chat}:
-            raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no chat model served here")
+            raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no installed chat model")
         return Residency(
-            memory,
-            [self._tenant(model, source, memory) for model in chat],
+            most,
+            [self._tenant(model, source, most) for model in chat],
             lambda order: self._supervise("generator", order),
-            lambda: psutil.virtual_memory().available,
+            memory.available,
             patience=self.settings.limits.load_wait,
             keep_alive=parse(generator.keep_alive),
         )
 
-    def _tenant(self, model: Installed, source: ModelSource, memory: int) -> Tenant:
+    def _tenant(self, model: Installed, source: ModelSource, most: int) -> Tenant:
         """A model that somebody added and that is damaged is told to whoever asks for it, not to all."""
         pinned = model.name in self.settings.generator.pinned
         at_start = model.origin != "file" or model.name in self.settings.models
         try:
-            order, expected = generator_order(model, source, self.settings, memory)
+            adapters = self._lineup.adapters_of(model)
+            order, expected = generator_order(model, source, self.settings, most, adapters)
         except SetupError as error:
             return Tenant(model.name, None, 0, "", pinned=pinned, at_start=at_start, error=error)
         return Tenant(model.name, order, expected.bytes, str(expected), pinned=pinned, at_start=at_start)
@@ -152,7 +155,7 @@ class Runtime:
             name: (
                 local_model(
                     name,
-                    model.manifest.role,
+                    cast(Role, model.manifest.role),
                     context_length=model.manifest.context_length,
                     quality=quality,
                 ),
@@ -228,9 +231,10 @@ class Runtime:
     # Models
 
     def generator(self, name: str) -> GeneratorHandle:
-        """Raises ModelNotFound, or InvalidValue when the model is not for chat."""
+        """Of a model, or of MODEL+ADAPTER. Raises ModelNotFound, or InvalidValue when it is not for chat."""
         self._require_role(name, "chat")
-        return GeneratorHandle(name, self.residency, self.activities)
+        base, _, adapter = name.partition(PLUS)
+        return GeneratorHandle(base, self.residency, self.activities, adapter)
 
     def embedder(self, name: str) -> EncoderModel:
         """Raises ModelNotFound, or InvalidValue when the model does not embed."""
@@ -269,7 +273,7 @@ class Runtime:
         installed = self._require(name)
         role = installed.manifest.role
         if role == "chat":
-            return self._served_chat(installed, self.residency.tenant(name))
+            return self._served_chat(installed, self.residency.tenant(name.partition(PLUS)[0]))
         supervisor = self.encoder.supervisor
         state: TenantState = "down"
         if supervisor.state is State.READY:
@@ -327,29 +331,3 @@ class Runtime:
             return
         with contextlib.suppress(TimeoutError, HearthError):
             self.metrics.record_worker(name, await asyncio.wait_for(measure(supervisor), MEASURE_PATIENCE))
-
-
-def choose_models(settings: Settings, source: ModelSource) -> list[Installed]:
-    """The models to serve: those named, else the pack's (or what stands in for them) and the user's own.
-
-    Raises SetupError naming a model that is not installed, or when no chat model is.
-    """
-    try:
-        if settings.models:
-            return [source.get(name) for name in settings.models]
-        pack = load_pack(settings.pack)
-        wanted = [model.name for model in pack.models]
-        installed = {model.name: model for model in source.list()}
-    except ModelError as error:
-        raise SetupError(error.message) from error
-    for model in pack.models:
-        stand_in = pack.fallbacks.get(model.role)
-        if model.name not in installed and stand_in in installed:
-            log.warning("%s is not installed; %s stands in for it", model.name, stand_in)
-            wanted.append(stand_in)
-    chosen = [m for m in installed.values() if m.name in wanted or m.origin == "file"]
-    if not any(model.manifest.role == "chat" for model in chosen):
-        raise SetupError(
-            f"no chat model of the pack {settings.pack!r} is installed; run `hearth models pull` first"
-        )
-    return chosen

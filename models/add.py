@@ -1,4 +1,5 @@
-"""Brings a model from disk or a stick into the store: any chat GGUF, any ONNX embedder or reranker.
+"""Brings a model from disk or a stick into the store: any chat GGUF, its LoRA adapters, any ONNX embedder or
+reranker.
 
 Preflight first; then each file is copied while it is hashed, checked again as copied, and recorded. The
 source is only read.
@@ -14,10 +15,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.adapter import TYPE, AdapterFacts, misfit, read_adapter
 from models.disk import require_free
 from models.errors import ManifestError, UnknownModel, UnsupportedModel
 from models.gguf import GgufFacts, is_gguf, read_gguf
-from models.manifest import Manifest, ModelFile
+from models.library import ModelSource
+from models.manifest import Adapter, Manifest, ModelFile
 from models.onnx_directory import OnnxDirectory
 from models.partial import Partial
 from models.preflight import check
@@ -47,17 +50,31 @@ class _Found(NamedTuple):
 
 
 def add(
-    store: Store, path: Path, name: str | None = None, progress: Progress = silent, *, wait: float = 0.0
+    store: Store,
+    path: Path,
+    name: str | None = None,
+    progress: Progress = silent,
+    *,
+    wait: float = 0.0,
+    bases: ModelSource | None = None,
+    base: str | None = None,
+    scale: float = 1.0,
 ) -> Installed:
     """Installs the GGUF file or ONNX directory at `path` as `name`, by default after the file.
 
-    What had to be assumed is told through `progress`. Raises UnknownModel when nothing is there,
+    An adapter changes `base`, by default the one chat model of `bases` that it fits; `bases` defaults to the
+    store. What had to be assumed is told through `progress`. Raises UnknownModel when nothing is there,
     MalformedModel, UnsupportedModel, ManifestError for a bad name, NameTaken, StoreFull, StoreBusy.
     """
     if not path.exists():
         raise UnknownModel(str(path), (), "file system")
     name = _slug(path) if name is None else name
-    found = _directory(path) if path.is_dir() else _gguf(path)
+    if path.is_dir():
+        found = _directory(path)
+    elif is_gguf(path) and read_gguf(path.resolve()).type == TYPE:
+        found = _adapter(path.resolve(), bases or store, base, scale)
+    else:
+        found = _gguf(path)
     with store.changing(wait), store.scratch() as scratch, contextlib.ExitStack() as open_files:
         require_free(store.root, sum(source.stat().st_size for source in found.sources.values()))
         copies = {
@@ -89,6 +106,47 @@ def _gguf(path: Path) -> _Found:
         () if facts.chat_template else ("it carries no chat template, so only plain completions are served",)
     )
     return _Found({"model.gguf": path}, lambda name, files: _chat_manifest(name, files, facts), notices)
+
+
+def _adapter(path: Path, bases: ModelSource, base: str | None, scale: float) -> _Found:
+    facts = read_adapter(path)
+    notices: tuple[str, ...] = ()
+    if base is None:
+        base = _only_base(path, facts, bases)
+        notices = (f"it fits {base} and changes that",)
+    model = bases.get(base)
+    if model.manifest.role != "chat":
+        raise UnsupportedModel(path.name, f"cannot change {base}, which is a model for {model.manifest.role}")
+    if problem := misfit(facts, bases.extent(base, "model.gguf")):
+        raise UnsupportedModel(path.name, f"does not fit {base}: {problem}")
+    adapter = Adapter(base=base, scale=scale)
+    return _Found(
+        {"model.gguf": path},
+        lambda name, files: Manifest(
+            name=name,
+            role="adapter",
+            format="gguf",
+            files=files,
+            licence=facts.licence[:200] or _UNKNOWN_LICENCE,
+            context_length=model.manifest.context_length,
+            description=f"LoRA adapter of {len(facts.pairs)} weights for {base}: added from a file.",
+            adapter=adapter,
+        ),
+        notices,
+    )
+
+
+def _only_base(path: Path, facts: AdapterFacts, bases: ModelSource) -> str:
+    """The one chat model that the adapter fits. Raises UnsupportedModel when there is none, or several."""
+    chat = [model.name for model in bases.list() if model.manifest.role == "chat"]
+    reasons = {name: misfit(facts, bases.extent(name, "model.gguf")) for name in chat}
+    fitting = [name for name, reason in reasons.items() if reason is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UnsupportedModel(path.name, f"fits several models; say which with --base: {', '.join(fitting)}")
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "none is installed"
+    raise UnsupportedModel(path.name, f"is an adapter that fits no chat model here ({told})")
 
 
 def _unservable(facts: GgufFacts) -> str | None:

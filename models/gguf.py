@@ -6,6 +6,7 @@ data is never read.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ from models.ggml import FILE_TYPES, TENSOR_TYPES
 from models.gguf_reader import MAGIC, Array, Header, read_header
 from models.region import Region
 
+_MAX_BLOCKS = 512  # llama.cpp's LLAMA_MAX_LAYERS
+_MAX_EXPERTS = 1024  # its LLAMA_MAX_EXPERTS
 _MAX_COUNT = 1 << 31  # no size of a real model is near it, and every native int holds less
 
 
@@ -78,6 +81,7 @@ def _facts(values: _Values) -> GgufFacts:
     architecture = values.text("general.architecture")
     if not architecture:
         raise values.bad("general.architecture", "is missing")
+    _require_plausible(values, architecture)
     embedding_length = values.count(f"{architecture}.embedding_length")
     head_count = values.count(f"{architecture}.attention.head_count")
     head_length = embedding_length // head_count if head_count else 0
@@ -112,6 +116,31 @@ def _facts(values: _Values) -> GgufFacts:
         split_count=values.count("split.count"),
         pooling=values.maybe_count(f"{architecture}.pooling_type"),
     )
+
+
+def _require_plausible(values: _Values, architecture: str) -> None:
+    """Refuses what llama.cpp does not refuse but asserts, which would end the process that loads it."""
+    blocks = values.maybe_count(f"{architecture}.block_count")
+    if blocks is not None and not 1 <= blocks <= _MAX_BLOCKS:
+        raise values.bad(f"{architecture}.block_count", f"is {blocks}, not 1 to {_MAX_BLOCKS}")
+    if values.count(f"{architecture}.nextn_predict_layers") > (blocks or 0):
+        raise values.bad(f"{architecture}.nextn_predict_layers", "is more than there are blocks")
+    experts = values.count(f"{architecture}.expert_count")
+    used = values.count(f"{architecture}.expert_used_count")
+    groups = values.count(f"{architecture}.expert_group_count")
+    groups_used = values.count(f"{architecture}.expert_group_used_count")
+    if experts > _MAX_EXPERTS:
+        raise values.bad(f"{architecture}.expert_count", f"is {experts}, more than {_MAX_EXPERTS}")
+    if not min(1, experts) <= used <= experts:
+        raise values.bad(f"{architecture}.expert_used_count", f"is {used} of {experts} experts")
+    if groups and (groups >= experts or (groups > 1 and experts % groups)):
+        raise values.bad(f"{architecture}.expert_group_count", f"is {groups} for {experts} experts")
+    if groups > 1 and not 1 <= groups_used < groups:
+        raise values.bad(f"{architecture}.expert_group_used_count", f"is {groups_used} of {groups} groups")
+    for name in ("layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon"):
+        epsilon = values.number(f"{architecture}.attention.{name}")
+        if epsilon is not None and not 0 <= epsilon < math.inf:
+            raise values.bad(f"{architecture}.attention.{name}", f"is {epsilon}, not a small positive number")
 
 
 def _quantization(values: _Values) -> str:
@@ -166,6 +195,12 @@ class _Values:
         if not all(0 <= number < _MAX_COUNT for number in whole):
             raise self.bad(key, f"is outside 0 to {_MAX_COUNT - 1}")
         return max(whole)
+
+    def number(self, key: str) -> float | None:
+        value = self.header.values.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, float | int)):
+            raise self.bad(key, "is not a number")
+        return value
 
     def maybe_flag(self, key: str) -> bool | None:
         value = self.header.values.get(key)

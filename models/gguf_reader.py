@@ -23,6 +23,7 @@ _MAX_KEY_BYTES = 65_535  # the format's own limit
 _MAX_STRING_BYTES = 1 << 24
 _MAX_ARRAY_ITEMS = 1 << 24
 _KEPT_ARRAY_ITEMS = 1_024  # longer arrays are vocabularies; only their length is kept
+_UNIQUE = frozenset({"tokenizer.ggml.tokens"})  # llama.cpp ends the process where two of them are the same
 _KEPT_ITEMS = 1 << 16  # of all arrays together, so that a hostile header cannot fill the memory
 _MAX_TENSOR_NAME_BYTES = 63  # ggml's GGML_MAX_NAME less its NUL
 _MAX_DIMENSIONS = 4
@@ -197,16 +198,22 @@ class _Parser:
         self._count(length, _MAX_ARRAY_ITEMS, f"items in {key!r}", smallest=layout.size if layout else 8)
         if length <= min(_KEPT_ARRAY_ITEMS, self._keeps):
             self._keeps -= length
-            return Array(length, tuple(self._scalar(kind, key) for _ in range(length)))
+            items = tuple(self._scalar(kind, key) for _ in range(length))
+            if key in _UNIQUE and len(set(items)) < length - items.count(""):
+                raise self._bad(f"has one text twice in {key!r}")
+            return Array(length, items)
         if layout:
             self._skip(length * layout.size)
         else:
-            self._skip_strings(length)
+            self._skip_strings(length, key)
         return Array(length, None)
 
-    def _skip_strings(self, count: int) -> None:
+    def _skip_strings(self, count: int, key: str) -> None:
         window, at, end = self._window, self._at, len(self._window)
         read = _U64.unpack_from
+        seen: set[bytes] = set()
+        is_unique = key in _UNIQUE
+        empty = 0  # llama.cpp gives each of them a name of its own
         try:
             for _ in range(count):
                 (size,) = read(window, at)
@@ -214,11 +221,16 @@ class _Parser:
                     raise self._bad(
                         f"has a string of {size} bytes at {at}; at most {_MAX_STRING_BYTES} are read"
                     )
+                if is_unique:
+                    seen.add(window[at + 8 : at + 8 + size])
+                    empty += not size
                 at += 8 + size
         except struct.error:
             raise _WindowTooSmall from None
         if at > end:
             raise _WindowTooSmall
+        if is_unique and len(seen - {b""}) < count - empty:
+            raise self._bad(f"has one text twice in {key!r}")
         self._at = at
 
     def _text(self, limit: int, what: str) -> str:

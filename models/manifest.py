@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from models.errors import ManifestError
 
-Role = Literal["chat", "embed", "rerank"]
+Role = Literal["chat", "embed", "rerank", "adapter"]
 Format = Literal["gguf", "onnx"]
 PoolingMethod = Literal["mean", "cls"]
 InputName = Literal["input_ids", "attention_mask", "token_type_ids"]
@@ -122,10 +122,18 @@ class Pooling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passage_prefix: Annotated[str, Meta(max_length=1_000)] = ""
 
 
+class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a LoRA adapter changes: the chat model `base`, with the strength `scale` (1: as trained)."""
+
+    base: ModelName
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What Hearth knows of a model before opening it.
 
-    An embedder has `encoding` and `pooling`, a reranker `encoding` only, a chat model neither.
+    An embedder has `encoding` and `pooling`, a reranker `encoding` only, an adapter `adapter`, a chat model
+    none.
     `languages` empty means unstated, not none. `context_length` is in tokens.
     """
 
@@ -139,17 +147,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     description: Text = ""
     encoding: Encoding | None = None
     pooling: Pooling | None = None
+    adapter: Adapter | None = None
 
     def __post_init__(self) -> None:
         paths = [file.path for file in self.files]
         if len({path.casefold() for path in paths}) != len(paths):
             raise ValueError(f"model {self.name}: two files have one name: {', '.join(paths)}")
-        if (self.role == "chat") != (self.format == "gguf"):
-            raise ValueError(f"model {self.name}: chat models are gguf, embed and rerank models onnx")
-        if (self.encoding is not None) != (self.role != "chat"):
+        encodes = self.role in ("embed", "rerank")
+        if encodes == (self.format == "gguf"):
             raise ValueError(
-                f"model {self.name}: embed and rerank models need `encoding`, chat models have none"
+                f"model {self.name}: chat models and adapters are gguf, embed and rerank models onnx"
             )
+        if (self.encoding is not None) != encodes:
+            raise ValueError(f"model {self.name}: embed and rerank models need `encoding`, others have none")
+        if (self.adapter is not None) != (self.role == "adapter"):
+            raise ValueError(f"model {self.name}: adapters need `adapter`, others have none")
         if (self.pooling is not None) != (self.role == "embed"):
             raise ValueError(f"model {self.name}: embed models need `pooling`, others have none")
         required = ("model.gguf",) if self.format == "gguf" else ("model.onnx", "tokenizer.json")

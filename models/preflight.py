@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from models.adapter import read_adapter
 from models.errors import MalformedModel
 from models.gguf import read_gguf
 from models.manifest import Manifest
@@ -18,6 +19,9 @@ MAX_TOKENIZER_BYTES = 128 << 20
 
 def check(manifest: Manifest, blob: dict[str, Path]) -> None:
     """`blob` maps the manifest's file names to where they lie. Raises MalformedModel."""
+    if manifest.role == "adapter":
+        read_adapter(blob["model.gguf"])
+        return
     if manifest.format == "gguf":
         read_gguf(blob["model.gguf"])
         return

@@ -10,7 +10,13 @@ import httpx
 import pytest
 from hypothesis import settings
 
+from appliance.config.schema import Settings
+from appliance.orders import estimate
+from models.gguf import read_gguf
+from models.store import Store
 from tests.serving import CHAT, EMBED, MULTILINGUAL, RERANK, Served, missing_models, store_directory
+from tests.tiny_model import install, tiny_gguf
+from tests.tiny_server import NAMES, StartTiny, TinyServer
 
 StartServer = Callable[..., Served]
 
@@ -66,6 +72,39 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     def start(*settings: str, models: Iterable[str] = (CHAT,), home: Path | None = None) -> Served:
         require(models)
         served = Served(home or tmp_path / f"home-{len(started)}", models, settings)
+        started.append(served)
+        served.wait_ready()
+        return served
+
+    yield start
+    for served in started:
+        served.end()
+
+
+@pytest.fixture(scope="session")
+def tiny_bytes(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """What one of the models takes by its estimate."""
+    path = tmp_path_factory.mktemp("tiny") / "model.gguf"
+    path.write_bytes(tiny_gguf())
+    return estimate(read_gguf(path), Settings(), 1 << 40).bytes
+
+
+@pytest.fixture
+def start_tiny(tmp_path: Path, tiny_bytes: int) -> Iterator[StartTiny]:
+    """`start_tiny(*settings, room_for=2)`: a server with three models, of which so many fit together."""
+    started: list[TinyServer] = []
+
+    def start(
+        *settings: str, room_for: float = 2, models: tuple[str, ...] = NAMES, origin: str = "catalogue"
+    ) -> TinyServer:
+        home = tmp_path / f"home-{len(started)}"
+        store = Store(home / "models")
+        for seed, name in enumerate(NAMES):
+            install(store, name, tiny_gguf(seed, name), origin=origin)
+        budget = int(tiny_bytes * (room_for + 0.5))
+        served = TinyServer(
+            home, models, (f"generator.memory={budget}", "knowledge.enabled=false", *settings)
+        )
         started.append(served)
         served.wait_ready()
         return served

@@ -25,6 +25,8 @@ LEVELS = {
     "appliance.errors": (0, "every room raises them"),
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
+    "appliance.admin": (0, "what operators are told; the server writes it, the client reads it"),
+    "appliance.memory": (0, "what the machine has free; no room's business"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),
     "appliance.version": (0, "one constant"),
     "appliance.language": (0, "pure text"),
@@ -34,6 +36,7 @@ LEVELS = {
     "appliance.llm": (1, "generation; knows no process, no HTTP, no settings"),
     "appliance.encoders": (1, "embedding and rerank; as llm"),
     "appliance.store": (1, "SQLite and vectors; does not know what it keeps"),
+    "appliance.lineup": (2, "which installed models are served, under which names"),
     "appliance.orders": (2, "settings and models to launch orders"),
     "appliance.generator": (2, "the generator process: llm behind workers' frames"),
     "appliance.encoder": (2, "the encoder process: encoders behind workers' frames"),
@@ -163,7 +166,7 @@ def test_wire_schemas_stay_in_the_api() -> None:
 
 
 def test_the_terminal_ui_knows_the_client_only() -> None:
-    allowed = ("appliance.client", "appliance.records", "appliance.errors", "tui")
+    allowed = ("appliance.client", "appliance.admin", "appliance.records", "appliance.errors", "tui")
     assert not [
         (module, name)
         for module, name in our_imports()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
+from appliance.api.admin_routes import ADMIN_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.errors import ErrorReply
@@ -72,6 +73,7 @@ OPERATIONS = (
     *KNOWLEDGE_OPERATIONS,
     *CONFIG_OPERATIONS,
     *ROUTING_OPERATIONS,
+    *ADMIN_OPERATIONS,
     Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
     Operation(
         "GET",

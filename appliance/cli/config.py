@@ -7,7 +7,7 @@ import getpass
 import time
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -71,10 +71,13 @@ def check(file: Path | None) -> None:
     routing = settings.routing
     local = {
         model.name: (
-            local_model(model.name, model.manifest.role, context_length=0, quality=routing.local_quality),
+            local_model(
+                model.name, cast(Role, model.manifest.role), context_length=0, quality=routing.local_quality
+            ),
             None,
         )
         for model in open_library().list()
+        if model.manifest.role != "adapter"
     }
     Router(routing, local, check=lambda host, port: None, directory=settings_file().parent)
     models = sum(len(platform.models) for platform in routing.platforms)

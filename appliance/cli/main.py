@@ -17,7 +17,7 @@ COMMANDS = {
     "ask": ("appliance.cli.chat", "ask", "Ask one question and print the answer."),
     "kb": ("appliance.cli.kb", "kb", "Make, fill, search and export knowledge bases."),
     "route": ("appliance.cli.route", "route", "Show who answers, local or online, and why."),
-    "models": ("appliance.cli.models", "models", "List, fetch, add, check and remove models."),
+    "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),
     "config": ("appliance.cli.config", "config", "Show, check, compare and roll back the settings."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),

@@ -8,9 +8,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from appliance.cli import residents
+from appliance.cli.options import URL
 from appliance.cli.progress import ProgressDisplay
 from appliance.cli.settings import load_settings, open_library, open_store
-from appliance.errors import InvalidValue
+from appliance.client import Client
+from appliance.errors import HearthError, InvalidValue
 from models.add import add as add_model
 from models.errors import UnknownModel
 from models.gguf import read_gguf
@@ -25,24 +28,40 @@ LOCK_PATIENCE = 600.0  # seconds to wait for another pull to finish
 
 @click.group()
 def models() -> None:
-    """List, fetch, add, check and remove models.
+    """List, fetch, add, check and remove models; load and unload those of a running server.
 
     Models lie in $HEARTH_HOME/models, every file under its own hash.
     """
 
 
+for command in (residents.ps, residents.load, residents.unload, residents.pin, residents.unpin):
+    models.add_command(command)
+
+
 @models.command("list")
-def list_models() -> None:
-    """Show installed models, and those that can be fetched."""
+@URL
+def list_models(url: str | None) -> None:
+    """Show installed models, those that can be fetched and, where a server runs, how each is doing there."""
+    running = _running(url)
     installed = {model.name: model for model in open_library().list()}
     table = Table("model", "for", "size", "languages", "licence", "state", box=None, padding=(0, 2, 0, 0))
     known = {model.name: model for model in catalogue().models()}
     for name, manifest in {**known, **{n: m.manifest for n, m in installed.items()}}.items():
         state = "installed" if name in installed else "can be pulled"
+        state = running.get(name, state)
         table.add_row(
             name, manifest.role, _size(manifest.bytes), _languages(manifest), manifest.licence, state
         )
     Console(width=None if Console().is_terminal else 160).print(table)
+
+
+def _running(url: str | None) -> dict[str, str]:
+    """Each model's state in the running server; nothing where none answers, or an older one."""
+    try:
+        with Client(url) as client:
+            return {each.name: residents.state_text(each) for each in client.model_statuses().data}
+    except HearthError:
+        return {}
 
 
 @models.command()
@@ -109,14 +128,28 @@ def pull(names: tuple[str, ...], pack: str | None, directory: Path | None) -> No
 @models.command("add")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What to call it. Default: after the file.")
-def add(path: Path, name: str | None) -> None:
+@click.option("--base", metavar="MODEL", help="For a LoRA adapter: the model that it changes.")
+@click.option("--scale", type=float, default=1.0, help="For a LoRA adapter: its strength. Default: 1.")
+def add(path: Path, name: str | None, base: str | None, scale: float) -> None:
     """Add a model of your own from PATH: a GGUF file, or a directory with model.onnx and tokenizer.json.
 
-    The file is checked before any engine sees it, and copied. The server serves it after its next start.
+    A GGUF file may also be a LoRA adapter; it is then chosen as MODEL+NAME. The file is checked before any
+    engine sees it, and copied. The server serves it after its next start.
     """
     with ProgressDisplay() as progress:
-        installed = add_model(open_store(), path, name, progress, wait=LOCK_PATIENCE)
-    print(f"{installed.name} is installed; a running server serves it after its next start")
+        installed = add_model(
+            open_store(),
+            path,
+            name,
+            progress,
+            wait=LOCK_PATIENCE,
+            bases=open_library(),
+            base=base,
+            scale=scale,
+        )
+    adapter = installed.manifest.adapter
+    served_as = installed.name if adapter is None else f"{adapter.base}+{installed.name}"
+    print(f"{installed.name} is installed; a running server serves it as {served_as} after its next start")
 
 
 @models.command()

@@ -84,6 +84,10 @@ class Backend(Protocol):
     @property
     def sequences(self) -> int: ...
 
+    def use(self, adapter: str) -> None:
+        """Compute with this LoRA adapter from now on; empty: with none. Raises InternalError."""
+        ...
+
     def decode(self, spans: Seq[Span]) -> None:
         """Compute all spans in one batch. Raises InternalError when the engine refuses the batch."""
         ...

@@ -6,10 +6,12 @@ schedule, does not know requests, and holds no policy. Native memory is freed in
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Read by OpenMP while llama.cpp is loaded. Its threads meet hundreds of times a token; by default those that
 # wait there spin, and where the processor has other work too, they spin away the time that the one they wait
@@ -24,7 +26,7 @@ from llama_cpp._ggml import libggml
 from appliance.errors import ConfigError, InternalError, SetupError
 from appliance.llm import sampling
 from appliance.llm.backend import Content, Logits, Span
-from appliance.records import GeneratorOrder, SamplingParams
+from appliance.records import AdapterFile, GeneratorOrder, SamplingParams
 
 PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
 CONTROL_ATTRIBUTES = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -92,6 +94,22 @@ def compute_devices() -> tuple[str, ...]:
             words.append(read(device).decode(errors="replace").strip())
         texts.append(": ".join(words))
     return tuple(texts)
+
+
+@contextlib.contextmanager
+def _plain_file(adapter: AdapterFile) -> Iterator[str]:
+    """A path where the adapter is a file of its own: llama.cpp counts from the beginning of a file."""
+    if not adapter.offset:
+        yield adapter.path
+        return
+    descriptor = os.memfd_create(adapter.name, os.MFD_CLOEXEC)
+    try:
+        with open(adapter.path, "rb") as whole, open(descriptor, "wb", closefd=False) as copy:
+            whole.seek(adapter.offset)
+            copy.write(whole.read(adapter.bytes or -1))
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 class LlamaVocabulary:
@@ -262,6 +280,11 @@ class LlamaBackend:
         if not self.context:
             llama.llama_model_free(self._model)
             raise SetupError(f"no memory for a cache of {cells} tokens: {_why()}")
+        self._adapters: dict[str, tuple[Any, float]] = {}
+        self._adapter = ""
+        self.refused_adapters: dict[str, str] = {}  # and why
+        for adapter in order.adapters:
+            self._load_adapter(adapter)
         self._memory = llama.llama_get_memory(self.context)
         self._batch = _Batch(self.batch_tokens)
         self._rows: list[int] = []
@@ -309,6 +332,33 @@ class LlamaBackend:
             if applies:
                 llama.llama_model_free(model)
                 raise SetupError(f"the model {name} {reason}; only decoders with attention are served")
+
+    def _load_adapter(self, adapter: AdapterFile) -> None:
+        """One that llama.cpp refuses must not cost the others, or the model, their place."""
+        _recent_log.clear()
+        try:
+            with _plain_file(adapter) as path:
+                native = llama.llama_adapter_lora_init(self._model, path.encode())
+        except OSError as error:
+            self.refused_adapters[adapter.name] = f"its file cannot be read: {error}"
+            return
+        if native:
+            self._adapters[adapter.name] = (native, adapter.scale)
+        else:
+            self.refused_adapters[adapter.name] = f"llama.cpp refuses it: {_why()}"
+
+    def use(self, adapter: str) -> None:
+        if adapter == self._adapter:
+            return
+        chosen = [self._adapters[adapter]] if adapter else []
+        natives = (llama.llama_adapter_lora_p_ctypes * len(chosen))()
+        for index, (native, _) in enumerate(chosen):
+            natives[index] = ctypes.cast(native, llama.llama_adapter_lora_p_ctypes)
+        scales = (ctypes.c_float * len(chosen))(*(scale for _, scale in chosen))
+        status = llama.llama_set_adapters_lora(self.context, natives, len(chosen), scales)
+        if status != 0:
+            raise InternalError(f"llama_set_adapters_lora answered {status} for {adapter!r}")
+        self._adapter = adapter
 
     @property
     def description(self) -> str:

@@ -62,6 +62,7 @@ class Admit:
     listen: Callable[[], AnswerStream] | None = None  # one for each choice; None: answers are plain text
     scheduling_class: SchedulingClass = "default"
     owner: str = ""
+    adapter: str = ""
     namespace: str = ""
 
 
@@ -139,17 +140,21 @@ class Engine:
         self._announce(plan)
         self._apply(plan)
         self._tell_progress()
-        if not plan.spans:
-            return
+        deltas = [delta for part in plan.by_adapter() for delta in self._compute(part)]
+        self._publish(deltas)
+
+    def _compute(self, part: Plan) -> list[Delta]:
+        """One batch, all of it with the same adapter, and what it says."""
         try:
-            self.backend.decode(plan.spans)
+            self.backend.use(part.batch[0].adapter)
+            self.backend.decode(part.spans)
         except errors.InternalError as error:
-            self._fail_batch(plan, error)
-            return
-        self.scheduler.commit(plan)
+            self._fail_batch(part, error)
+            return []
+        self.scheduler.commit(part)
         self.totals.steps += 1
         self._failures = 0
-        self._publish(self._write(plan))
+        return self._write(part)
 
     def rest(self) -> bool:
         """Nobody asks for anything: do a little of what is worth doing then; whether there was any."""
@@ -193,6 +198,7 @@ class Engine:
                 namespace=admit.namespace,
                 owner=admit.owner,
                 scheduling_class=admit.scheduling_class,
+                adapter=admit.adapter,
             )
             for choice in range(admit.choices)
         ]

@@ -98,10 +98,14 @@ class FakeBackend:
         self.saved_blocks = self.restored_tokens = 0
         self._answer = answer or checksum_token
         self._cache: dict[int, list[tuple[int, int]]] = {}  # per sequence: token and cell
+        self._adapter = ""
         self._next_cell = 0
         self._rows: list[list[int]] = []  # the history that each row of logits follows from
         self._views: dict[int, Logits] = {}
         self.before_decode: Callable[[Sequence[Span]], None] | None = None
+
+    def use(self, adapter: str) -> None:
+        self._adapter = adapter
 
     def decode(self, spans: Sequence[Span]) -> None:
         if self.before_decode is not None:
@@ -115,7 +119,7 @@ class FakeBackend:
                     f"sequence {span.sequence} holds {len(held)} tokens; the span starts at {span.start}"
                 )
             for token in span.tokens:
-                held.append((token, self._next_cell))
+                held.append((token + adapter_shift(self._adapter), self._next_cell))
                 self._next_cell += 1
             history = [token for token, _ in held]
             self._rows += [history[: len(history) - back] for back in range(span.rows - 1, -1, -1)]
@@ -171,6 +175,11 @@ class FakeBackend:
 
     def close(self) -> None:
         self._cache.clear()
+
+
+def adapter_shift(adapter: str) -> int:
+    """What is added to each token that is computed with the adapter: the history then tells by which."""
+    return 1000 * (1 + zlib.crc32(adapter.encode()) % 1000) if adapter else 0
 
 
 def checksum_token(history: Sequence[int]) -> int:

@@ -66,6 +66,15 @@ class Plan:
     def tokens(self) -> int:
         return sum(len(span.tokens) for span in self.spans)
 
+    def by_adapter(self) -> list[Plan]:
+        """The batch as one batch for each adapter in it: llama.cpp applies one to a whole batch."""
+        parts: dict[str, Plan] = {}
+        for sequence, span in zip(self.batch, self.spans, strict=True):
+            part = parts.setdefault(sequence.adapter, Plan())
+            part.batch.append(sequence)
+            part.spans.append(span)
+        return list(parts.values())
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -100,7 +100,8 @@ class Preparer:
             listen=None if chat is None else self._listener(chat, rendered, request.sampling.stop),
             scheduling_class=request.scheduling_class,
             owner=request.owner,
-            namespace=request.namespace,
+            adapter=request.adapter,
+            namespace=f"{request.namespace}\n{request.adapter}" if request.adapter else request.namespace,
         )
 
     def _constrain(self, request: Generate, budget: int) -> Constrained | None:

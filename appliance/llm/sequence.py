@@ -43,6 +43,7 @@ class Sequence:
         namespace: str = "",
         owner: str = "",
         scheduling_class: SchedulingClass = "default",
+        adapter: str = "",
     ) -> None:
         self.request = request
         self.choice = choice
@@ -51,6 +52,8 @@ class Sequence:
         self.sampling = sampling
         self.seed = seed
         self.limit = limit  # tokens, prompt included, at which the answer ends with "length"
+        self.adapter = adapter  # a batch holds sequences of one adapter only
+        self.namespace = namespace  # only sequences of one namespace share cells
         self.slot: int | None = None
         self.computed = 0
         self.confirmed = 0  # after a step: tokens that the cache may hold; beyond them it has wrong drafts

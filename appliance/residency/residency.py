@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from appliance import errors
 from appliance.activity import Activity
 from appliance.records import GeneratorOrder
+from appliance.residency import explain
 from appliance.residency.keep_alive import FOREVER
 from appliance.residency.plan import Fits, Refusal, Waits, plan
 from appliance.residency.tenant import Tenant
@@ -28,6 +29,7 @@ log = logging.getLogger("hearth.residency")
 FAIR_WAIT = 1.0  # seconds after which a model waiting for room closes those in its way to new requests
 FAILED_REST = 10.0  # seconds before a model that could not be loaded is tried again
 UNLOAD_SECONDS = 10.0  # for an idle worker to end in order
+FORCED_SECONDS = 1.0  # for one whose requests were ended
 MIB = 1024 * 1024
 
 
@@ -74,7 +76,7 @@ class Residency:
         if wanted and not due:
             refusal = plan(self.budget, (), wanted[0].bytes)
             assert isinstance(refusal, Refusal)
-            raise errors.SetupError(self._explain(wanted[0], refusal))
+            raise errors.SetupError(explain.refused(wanted[0], refusal, self.budget))
         return {tenant.name for tenant in due}
 
     # Life
@@ -147,6 +149,7 @@ class Residency:
         try:
             supervisor = await self._wait_for_room(tenant, activity)
             tenant.users += 1
+            self._forget_expiry(tenant)
         finally:
             tenant.waiters -= 1
             self._settle(tenant)
@@ -170,7 +173,7 @@ class Residency:
         if activity.is_cancelled:
             raise errors.Cancelled(CANCELLED)
         if not tenant.is_open or tenant.supervisor is None:
-            raise errors.ModelLoading(self._explain_wait(tenant), retry_after=2.0)
+            raise errors.ModelLoading(explain.waiting(tenant, self.tenants(), self.budget), retry_after=2.0)
         return tenant.supervisor
 
     @staticmethod
@@ -258,7 +261,7 @@ class Residency:
         )  # what models could take if all others stay as they are
         decision = plan(min(self.budget, free), residents, tenant.bytes)
         if isinstance(decision, Refusal):
-            raise errors.DoesNotFit(self._explain(tenant, decision))
+            raise errors.DoesNotFit(explain.refused(tenant, decision, self.budget))
         if isinstance(decision, Waits):
             self._wait_in_line(tenant, decision)
             return False
@@ -299,16 +302,16 @@ class Residency:
         tenant.supervisor.start()
         self._tell_change()
 
-    def _unload(self, tenant: Tenant, reason: str) -> None:
+    def _unload(self, tenant: Tenant, reason: str, patience: float = UNLOAD_SECONDS) -> None:
         assert tenant.supervisor is not None
         log.info("%s leaves memory: %s", tenant.name, reason)
         self._forget_expiry(tenant)
         self._due.discard(tenant.name)
-        tenant.leaving = asyncio.create_task(self._leave(tenant, tenant.supervisor))
+        tenant.leaving = asyncio.create_task(self._leave(tenant, tenant.supervisor, patience))
 
-    async def _leave(self, tenant: Tenant, supervisor: Supervisor) -> None:
+    async def _leave(self, tenant: Tenant, supervisor: Supervisor, patience: float) -> None:
         try:
-            await supervisor.stop(UNLOAD_SECONDS)
+            await supervisor.stop(patience)
         finally:
             tenant.supervisor, tenant.leaving, tenant.retiring_for = None, None, None
             self._tell_change()
@@ -319,8 +322,11 @@ class Residency:
 
     # Orders of an operator
 
-    def load(self, name: str, keep_alive: float | None = None) -> None:
-        """Begin to load the model, as a request would. Raises ModelNotFound, DoesNotFit, Unavailable."""
+    def load(self, name: str, keep_alive: float | None = None) -> asyncio.Task[None]:
+        """Begin to load the model, as a request would; the task ends when it is there, or not to be had.
+
+        Raises ModelNotFound, DoesNotFit, Unavailable.
+        """
         tenant = self.tenant(name)
         tenant.failed_at = 0.0  # whoever asks in person need not wait for the rest to be over
         if not tenant.is_open:
@@ -328,6 +334,7 @@ class Residency:
         task = asyncio.create_task(self._visit(tenant, keep_alive))
         self._visits.add(task)
         task.add_done_callback(self._visits.discard)
+        return task
 
     async def _visit(self, tenant: Tenant, keep_alive: float | None) -> None:
         try:
@@ -349,9 +356,9 @@ class Residency:
         count = tenant.users + tenant.waiters
         if count and not force:
             raise errors.Conflict(
-                f"{name} has {count} requests to answer; wait for their end, cancel them or use force"
+                f"{name} is in use (requests: {count}); wait for their end, cancel them or use force"
             )
-        self._unload(tenant, "an operator unloads it")
+        self._unload(tenant, "an operator unloads it", FORCED_SECONDS if count else UNLOAD_SECONDS)
         if count:
             tenant.supervisor.abandon(errors.Cancelled("an operator has unloaded the model"))
 
@@ -364,27 +371,6 @@ class Residency:
         elif not tenant.users:
             self._leave_idle(tenant)
         self._tell_change()
-
-    # Words
-
-    def _explain(self, tenant: Tenant, refusal: Refusal) -> str:
-        told = f"the model {tenant.name} needs about {tenant.needs}; "
-        if refusal.budget < self.budget:
-            told += f"only {refusal.budget // MIB:,} MiB of this machine's memory are free for models"
-        else:
-            told += f"chat models may take {refusal.budget // MIB:,} MiB (generator.memory)"
-        if refusal.pinned:
-            held = f"{refusal.pinned_bytes // MIB:,} MiB are held by pinned models"
-            told += f", of which {held} ({', '.join(refusal.pinned)})"
-        return f"{told}; lower generator.cells, raise generator.memory or use a smaller model"
-
-    def _explain_wait(self, tenant: Tenant) -> str:
-        busy = [each for each in self._tenants.values() if each.supervisor is not None and each.users]
-        held = ", ".join(f"{each.name} ({each.users} running, {each.bytes // MIB:,} MiB)" for each in busy)
-        return (
-            f"there is no room yet for {tenant.name}, which needs about {tenant.bytes // MIB:,} MiB of "
-            f"{self.budget // MIB:,} MiB; in use: {held or 'nothing'}; try again shortly"
-        )
 
 
 @contextlib.contextmanager

@@ -73,6 +73,13 @@ class Tenant:
         return "loading" if is_loading else "down"
 
     @property
+    def trouble(self) -> HearthError | None:
+        """Why it does not answer, where that is known."""
+        if self.supervisor is not None and self.supervisor.state is not State.READY:
+            return self.supervisor.last_error or self.error
+        return self.error
+
+    @property
     def progress(self) -> float:
         """0 to 1 of the load."""
         if self.supervisor is None:

@@ -83,8 +83,9 @@ class Lender(Protocol):
 class GeneratorHandle:
     """A chat model in a process of its own, which is started when it is not there."""
 
-    def __init__(self, model: str, lender: Lender, activities: Activities) -> None:
+    def __init__(self, model: str, lender: Lender, activities: Activities, adapter: str = "") -> None:
         self._model, self._lender, self._activities = model, lender, activities
+        self._adapter = adapter
 
     async def generate(
         self,
@@ -118,6 +119,7 @@ class GeneratorHandle:
                 scheduling_class=scheduling_class,
                 owner=owner,
                 namespace=namespace,
+                adapter=self._adapter,
             )
 
         with self._activities.begin("generate", self._model) as activity:

@@ -7,14 +7,17 @@ outlives the gateway: the kernel kills it with its parent, and it leaves by itse
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+OOM_SCORE = "500"  # of 1000: when memory runs out, the kernel ends a worker, not the gateway
 
 
 @dataclass
@@ -60,6 +63,8 @@ def become_worker(descriptor: int, parent: int) -> socket.socket:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit("the gateway that started this worker is gone")
+    with contextlib.suppress(OSError):  # not every container has it
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return socket.socket(fileno=descriptor)

@@ -217,7 +217,8 @@ class Supervisor:
             self._note(
                 errors.SetupError(
                     f"{self._names} cannot be loaded: its process ended {how} before it was ready, "
-                    f"{self._deaths_unready} times in a row; the file may be damaged or unsupported"
+                    f"{self._deaths_unready} times in a row; the file may be damaged or unsupported",
+                    code=errors.WorkerLost.code,
                 )
             )
 

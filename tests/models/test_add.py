@@ -86,7 +86,7 @@ def test_missing_template_is_told(store: Store, tmp_path: Path, build_gguf: Buil
         ({"general.architecture": (8, "nomic-bert-moe")}, "embedding model"),
         ({"llama.pooling_type": (4, 1)}, "embedding model"),
         ({"split.count": (2, 3)}, "one of 3 parts"),
-        ({"general.type": (8, "adapter")}, "is of type adapter"),
+        ({"general.type": (8, "adapter")}, "only `lora` is served"),
         ({"general.architecture": (8, "clip")}, "is of type clip"),
         ({"llama.context_length": (4, 0)}, "does not say llama.context_length"),
     ],

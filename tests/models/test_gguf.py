@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -221,3 +222,37 @@ def test_real_models(name: str, expected: tuple[object, ...], real_model) -> Non
     assert (*found, facts.parameter_count) == expected
     assert facts.chat_template is not None
     assert facts.file_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"llama.block_count": (4, 0)}, "block_count is 0"),
+        ({"llama.block_count": (4, 513)}, "block_count is 513"),
+        ({"llama.expert_count": (4, 8)}, "expert_used_count is 0 of 8"),
+        ({"llama.expert_used_count": (4, 2)}, "expert_used_count is 2 of 0"),
+        ({"llama.expert_count": (4, 4096), "llama.expert_used_count": (4, 2)}, "expert_count is 4096"),
+        ({"llama.nextn_predict_layers": (4, 2)}, "nextn_predict_layers"),
+        ({"llama.attention.layer_norm_rms_epsilon": (6, -1.0)}, "layer_norm_rms_epsilon"),
+        ({"llama.attention.layer_norm_rms_epsilon": (6, float("nan"))}, "layer_norm_rms_epsilon"),
+        ({"tokenizer.ggml.tokens": (9, (8, ["a", "b", "a"]))}, "one text twice"),
+        ({"tokenizer.ggml.tokens": (9, (8, [f"t{n % 1999}" for n in range(2000)]))}, "one text twice"),
+    ],
+)
+def test_what_llama_cpp_would_die_of_is_refused(
+    tmp_path: Path, build_gguf: Build, chat_keys: dict[str, Any], keys: dict[str, Any], problem: str
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(build_gguf(chat_keys | keys))
+    with pytest.raises(MalformedModel, match=problem):
+        read_gguf(path)
+
+
+def test_experts_and_empty_tokens_as_real_models_have_them_pass(
+    tmp_path: Path, build_gguf: Build, chat_keys: dict[str, Any]
+) -> None:
+    path = tmp_path / "m.gguf"
+    experts = {"llama.expert_count": (4, 8), "llama.expert_used_count": (4, 2)}
+    for tokens in (["a", "", "", "b"], ["", *(f"t{n}" for n in range(2000)), ""]):
+        path.write_bytes(build_gguf(chat_keys | experts | {"tokenizer.ggml.tokens": (9, (8, tokens))}))
+        assert read_gguf(path).vocab_size == len(tokens)

@@ -47,7 +47,7 @@ def test_a_pack_decodes() -> None:
         ('licence = "MIT"', 'license = "MIT"', "unknown field `license`"),
         ('licence = "MIT"', "", "missing required field `licence`"),
         ('role = "chat"', 'role = "oracle"', "'oracle'"),
-        ('role = "chat"', 'role = "embed"', "chat models are gguf"),
+        ('role = "chat"', 'role = "embed"', "chat models and adapters are gguf"),
         ("0" * 64, "0" * 63, "sha256"),
         ("0" * 64, "0" * 64 + "\\n", "sha256"),
         ("0" * 64, "../" + "0" * 61, "sha256"),

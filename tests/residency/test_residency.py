@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import psutil
 import pytest
 
 from tests.conftest import require
-from tests.residency.conftest import StartTiny, TinyServer
 from tests.serving import CHAT, Served, parse_events
-
-
-@contextmanager
-def long_answer(server: TinyServer, model: str) -> Iterator[httpx.Response]:
-    """A stream that is under way."""
-    body = {"model": model, "prompt": "hi", "max_tokens": 400, "ignore_eos": True, "stream": True}
-    with (
-        httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
-        client.stream("POST", "/v1/completions", json=body) as response,
-    ):
-        assert response.status_code == 200
-        yield response
-
-
-@contextmanager
-def held(server: TinyServer) -> Iterator[None]:
-    """The one worker stands still."""
-    worker = server.worker("generator")
-    worker.suspend()
-    try:
-        yield
-    finally:
-        worker.resume()
+from tests.tiny_server import StartTiny, held, long_answer
 
 
 def test_models_take_turns_and_the_longest_unused_leaves(start_tiny: StartTiny) -> None:
@@ -98,7 +74,7 @@ def test_a_model_with_running_requests_is_waited_for_and_never_unloaded(start_ti
 
 def test_who_waits_too_long_for_room_is_told_to_come_back(start_tiny: StartTiny) -> None:
     server = start_tiny("limits.load_wait=0.5", room_for=1)
-    with long_answer(server, "ada"), held(server):
+    with long_answer(server, "ada"), held(server, "ada"):
         response = server.ask("bob")
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "model_loading"
@@ -145,6 +121,14 @@ def test_keep_alive_decides_how_long_an_unused_model_stays(
         server.wait_for(ada="unloaded")
         assert server.is_ready()
         assert server.ask("ada").status_code == 200, "and comes back"
+
+
+def test_the_latest_request_decides_how_long_a_model_stays(start_tiny: StartTiny) -> None:
+    server = start_tiny(room_for=3)
+    assert server.ask("ada", keep_alive=1).status_code == 200
+    assert server.ask("ada", keep_alive=-1).status_code == 200
+    time.sleep(1.3)
+    assert server.states()["ada"] == "ready"
 
 
 def test_keep_alive_is_also_a_setting_and_spares_pinned_models(start_tiny: StartTiny) -> None:

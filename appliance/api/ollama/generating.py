@@ -13,6 +13,7 @@ from appliance.api.ollama import translate
 from appliance.api.ollama.replies import Shape, Writer
 from appliance.api.ollama.schemas import ChatRequest, GenerateRequest, GeneratingFields
 from appliance.api.opening import given_of, open_generation
+from appliance.lineup import PLUS
 from appliance.records import Prompt
 
 LINES = "application/x-ndjson"
@@ -62,7 +63,7 @@ def _loaded(http: Request, request: GeneratingFields, shape: Shape) -> Response:
     keep_alive = keep_alive_of(translate.sampling_fields(request))
     residency = runtime_of(http).residency
     if keep_alive == 0:
-        residency.unload(name)
+        residency.unload(name.partition(PLUS)[0])
         return json_body(shape.loaded("unload"))
-    residency.load(name, keep_alive)
+    residency.load(name.partition(PLUS)[0], keep_alive)
     return json_body(shape.loaded("load"))

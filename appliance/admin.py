@@ -1,0 +1,151 @@
+"""The records of the admin API: what a server tells its operators, through the client.
+
+Plain data, shared by both sides so that neither can fall behind the other. Units: times are seconds (points
+in time since the epoch), sizes bytes, lengths tokens. None: not known, or there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Health = Literal["ready", "not_ready", "draining"]
+Severity = Literal["warning", "problem"]
+
+
+class ModelStatus(Struct, frozen=True, kw_only=True):
+    """A model of this machine. `state`: ready, loading, waiting (for room), down (its worker is), unloading,
+    unloaded, failed. `bytes_estimated` 0: it shares the encoder's process, or could not be read.
+    `keep_alive` -1: until its memory is needed. `needs`: the estimate in words.
+    """
+
+    name: str
+    role: str
+    state: str
+    progress: float
+    worker: str
+    context_length: int
+    bytes_estimated: int = 0
+    needs: str = ""
+    is_pinned: bool = False
+    is_resident_at_start: bool = False
+    running: int = 0
+    waiting: int = 0
+    last_used: float | None = None
+    keep_alive: float = -1
+    expires_at: float | None = None
+    cells: int = 0
+    adapters: tuple[str, ...] = ()
+    error: str | None = None
+    error_code: str | None = None
+
+
+class ModelStatusList(Struct, frozen=True, kw_only=True):
+    """`memory`: bytes that chat models may take; `memory_resident`: what those there take, as estimated."""
+
+    data: tuple[ModelStatus, ...]
+    memory: int
+    memory_resident: int
+
+
+class ActiveRequest(Struct, frozen=True, kw_only=True):
+    """A request that is with a model. `id` is good for cancelling; `request` is the HTTP request's own id.
+    `phase`: loading (its model), queued, running. `tokens`: of the answer, so far.
+    """
+
+    id: str
+    request: str
+    kind: str
+    model: str
+    phase: str
+    started_at: float
+    seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: int
+
+
+class ActiveRequestList(Struct, frozen=True, kw_only=True):
+    data: tuple[ActiveRequest, ...]
+
+
+class CancelledRequests(Struct, frozen=True, kw_only=True):
+    """How many requests were ended."""
+
+    cancelled: int
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """A worker process. `memory_rss` counts what it shares with others whole, `memory_pss` its share of that.
+    `cells`: tokens that the KV cache can hold. Figures of the work are None while it does not answer.
+    """
+
+    name: str
+    role: str
+    state: str
+    models: tuple[str, ...]
+    progress: float
+    restarts: int
+    error: str | None = None
+    pid: int | None = None
+    memory_rss: int | None = None
+    memory_pss: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    slots: int | None = None
+    cells: int | None = None
+    cells_used: int | None = None
+    steps: int | None = None
+    preemptions: int | None = None
+
+
+class ModelSpeed(Struct, frozen=True, kw_only=True):
+    """A model's tokens per second over the last 10 s, and first-token times of its last answers."""
+
+    model: str
+    tokens_per_second: float
+    answers: int
+    first_token_p50: float | None = None
+    first_token_p99: float | None = None
+
+
+class MemoryStatus(Struct, frozen=True, kw_only=True):
+    """`models`: what chat models may take; `models_resident`: what those in memory take, as estimated."""
+
+    total: int
+    available: int
+    models: int
+    models_resident: int
+    gateway_rss: int
+    gateway_pss: int | None
+
+
+class Advice(Struct, frozen=True, kw_only=True):
+    """Something that is not as it should be, and what to do about it."""
+
+    severity: Severity
+    subject: str
+    message: str
+    advice: str
+
+
+class ServerStatus(Struct, frozen=True, kw_only=True):
+    """All that a screen needs to show how a server is doing."""
+
+    health: Health
+    version: str
+    pid: int
+    started_at: float
+    uptime: float
+    routing: str
+    running: int
+    waiting: int
+    tokens_per_second: float
+    loads: int
+    evictions: int
+    models: tuple[ModelStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+    speeds: tuple[ModelSpeed, ...]
+    memory: MemoryStatus
+    advice: tuple[Advice, ...]

@@ -1,0 +1,43 @@
+"""Free memory: the machine's, or what a control group leaves of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from appliance.memory import available, cgroup_left
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "own").write_text("0::/outer/inner\n")
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    return tmp_path
+
+
+def limit(place: Path, most: str, used: int, cache: int = 0) -> None:
+    (place / "memory.max").write_text(f"{most}\n")
+    (place / "memory.current").write_text(f"{used}\n")
+    (place / "memory.stat").write_text(f"anon {used - cache}\ninactive_file {cache}\nslab 3\n")
+
+
+def test_without_a_limit_there_is_none(root: Path) -> None:
+    assert cgroup_left(root / "own", root) is None
+    limit(root / "outer" / "inner", "max", 500)
+    assert cgroup_left(root / "own", root) is None
+    assert cgroup_left(root / "nothing", root) is None
+
+
+def test_the_tightest_limit_counts_and_a_cache_of_files_is_free(root: Path) -> None:
+    limit(root / "outer" / "inner", "1000", 400, cache=100)
+    assert cgroup_left(root / "own", root) == 700
+    limit(root / "outer", "2000", 1900)
+    assert cgroup_left(root / "own", root) == 100
+    limit(root / "outer", "2000", 2100)
+    assert cgroup_left(root / "own", root) == 0
+
+
+def test_here_some_memory_is_free() -> None:
+    assert 0 < available() <= psutil.virtual_memory().total
