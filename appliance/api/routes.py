@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
+from appliance.api import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    models,
+    replies,
+    rerank,
+    schemas,
+    stored_chats,
+)
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
@@ -11,6 +21,8 @@ from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
 
 READING = (404,)
+KEEPING = (400, 404, 413, 429, 503, 507)
+STORED_CHAT = "/v1/chat/completions/{completion_id}"
 GENERATING = (400, 404, 408, 413, 429, 499, 500, 503, 504)
 
 
@@ -24,6 +36,49 @@ OPERATIONS = (
         schemas.ChatRequest,
         GENERATING,
         streams=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/chat/completions",
+        stored_chats.list_chat_completions,
+        "The kept answers",
+        stored_chats.StoredList,
+        errors=(400, 503),
+        query=stored_chats.ListChatsQuery,
+    ),
+    Operation(
+        "GET",
+        STORED_CHAT,
+        stored_chats.get_chat_completion,
+        "One kept answer",
+        replies.ChatCompletion,
+        errors=KEEPING,
+    ),
+    Operation(
+        "POST",
+        STORED_CHAT,
+        stored_chats.update_chat_completion,
+        "Change a kept answer's metadata",
+        replies.ChatCompletion,
+        stored_chats.UpdateChat,
+        KEEPING,
+    ),
+    Operation(
+        "DELETE",
+        STORED_CHAT,
+        stored_chats.delete_chat_completion,
+        "Delete a kept answer",
+        stored_chats.DeletedChat,
+        errors=KEEPING,
+    ),
+    Operation(
+        "GET",
+        STORED_CHAT + "/messages",
+        stored_chats.list_chat_completion_messages,
+        "What a kept answer was asked",
+        stored_chats.StoredList,
+        errors=KEEPING,
+        query=stored_chats.ListMessagesQuery,
     ),
     Operation(
         "POST",
