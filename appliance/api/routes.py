@@ -14,11 +14,13 @@ from appliance.api import (
     stored_chats,
 )
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
+from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.ollama.operations import OLLAMA_OPERATIONS
 from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
+from appliance.api.uploads import UPLOAD_OPERATIONS
 
 READING = (404,)
 KEEPING = (400, 404, 413, 429, 503, 507)
@@ -120,6 +122,8 @@ OPERATIONS = (
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
     *RESPONSE_OPERATIONS,
+    *BATCH_OPERATIONS,
+    *UPLOAD_OPERATIONS,
     *ANTHROPIC_OPERATIONS,
     *OLLAMA_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,

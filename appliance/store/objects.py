@@ -164,6 +164,18 @@ def items(connection: Connection, holder: str, limit: int) -> list[KeptItem]:
     return [KeptItem(id=id, side=side, body=body) for id, side, body in reversed(rows)]
 
 
+def item_ids(connection: Connection, holder: str) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT id FROM items WHERE holder = ?", (holder,))}
+
+
+def items_from(connection: Connection, holder: str, start: int, limit: int) -> list[KeptItem]:
+    rows = connection.execute(
+        "SELECT id, side, body FROM items WHERE holder = ? AND place >= ? ORDER BY place LIMIT ?",
+        (holder, start, limit),
+    )
+    return [KeptItem(id=id, side=side, body=body) for id, side, body in rows]
+
+
 def items_page(
     connection: Connection, holder: str, page: Page, side: str = ""
 ) -> tuple[list[KeptItem], bool]:
