@@ -15,6 +15,7 @@ from appliance.api import (
 )
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.batches.endpoints import BATCH_OPERATIONS
+from appliance.api.defacto.operations import DEFACTO_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.ollama.operations import OLLAMA_OPERATIONS
@@ -110,15 +111,7 @@ OPERATIONS = (
         schemas.RerankRequest,
         GENERATING,
     ),
-    Operation(
-        "POST",
-        "/rerank",
-        rerank.create_ranking,
-        "The same as /v1/rerank",
-        replies.Ranking,
-        schemas.RerankRequest,
-        GENERATING,
-    ),
+    *DEFACTO_OPERATIONS,
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
     *RESPONSE_OPERATIONS,
