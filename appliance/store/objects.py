@@ -207,10 +207,8 @@ def remove_item(connection: Connection, holder: str, id: str) -> None:
     connection.execute("DELETE FROM items WHERE holder = ? AND id = ?", (holder, id))
 
 
-def count_items(connection: Connection, holder: str, side: str = "") -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM items WHERE holder = ? AND side = ?", (holder, side)
-    ).fetchone()
+def count_items(connection: Connection, holder: str) -> int:
+    row = connection.execute("SELECT count(*) FROM items WHERE holder = ?", (holder,)).fetchone()
     assert row is not None
     return int(row[0])
 
