@@ -217,6 +217,23 @@ class Archive:
 
         return await self._read(work)
 
+    async def add_item(self, id: str, item: KeptItem) -> None:
+        """For work of the server's own. Does nothing when the object has been deleted."""
+
+        def work(connection: Connection) -> None:
+            if objects.exists(connection, id):
+                objects.append(connection, id, [item])
+
+        await self._write(work)
+
+    async def item_ids(self, id: str) -> set[str]:
+        """Of all items, for work of the server's own."""
+        return await self._read(lambda connection: objects.item_ids(connection, id))
+
+    async def items_from(self, id: str, start: int, limit: int) -> list[KeptItem]:
+        """The items from the place `start` on, for work of the server's own."""
+        return await self._read(lambda connection: objects.items_from(connection, id, start, limit))
+
     async def item(self, principal: Principal, id: str, holder: str = "") -> KeptItem:
         """Raises NotFound."""
         return await self._read(lambda connection: objects.item(connection, principal, id, holder))

@@ -12,11 +12,13 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from appliance import memory, paths
 from appliance.activity import Activities
 from appliance.archive import Archive
 from appliance.config.reload import Configuration
+from appliance.config.routing import Role
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance import activity
 from appliance.api.background import Background
+from appliance.api.batches.runner import Runner
 from appliance.api.errors import HANDLERS
 from appliance.api.openapi import DOCUMENT_OPERATION
 from appliance.api.operation import Handler
@@ -36,9 +37,11 @@ def build_app(runtime: Runtime) -> ASGIApp:
         runtime.start()
         if runtime.has_archive:
             await fail_interrupted(runtime.archive)
+            batches.start()
         try:
             yield
         finally:
+            await batches.stop()
             await background.stop()
             await runtime.stop()
 
@@ -61,7 +64,8 @@ def build_app(runtime: Runtime) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
-    app.state.runtime, app.state.background = runtime, background
+    batches = Runner(runtime, app)
+    app.state.runtime, app.state.background, app.state.batches = runtime, background, batches
     return Observed(app, runtime)
 
 

@@ -59,6 +59,7 @@ class Background:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.is_stopping = False
         self._running: dict[str, Run] = {}
         self._finished: OrderedDict[str, Run] = OrderedDict()
 
@@ -95,6 +96,7 @@ class Background:
         return True
 
     async def stop(self) -> None:
+        self.is_stopping = True
         for id in list(self._running):
             await self.cancel(id)
 

@@ -42,6 +42,7 @@ from appliance.api.replies import (
     usage_body,
 )
 from appliance.api.schemas import ChatRequest
+from appliance.api.stored_chats import recorded
 from appliance.api.structured import constraint_of
 from appliance.api.tools import tool_choice_of, tools_of
 from appliance.errors import InvalidValue
@@ -98,7 +99,11 @@ async def create_chat_completion(http: Request) -> Response:
         scheduling_class=scheduling_class_of(request.service_tier),
     )
     generation = generation.with_events(grounding.events(generation.events))
-    return await answer_generation(http, request, [generation], _shape(request), warnings)
+    shape = _shape(request)
+    if request.store:
+        _ = runtime.archive  # refused before the model is asked, where nothing is kept
+        generation = recorded(http, request, generation, shape.whole)
+    return await answer_generation(http, request, [generation], shape, warnings)
 
 
 def _continues(request: ChatRequest, choice: ToolChoice) -> bool:

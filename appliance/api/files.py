@@ -39,7 +39,7 @@ async def create_file(http: Request) -> Response:
             if part.name == "file":
                 if received is not None:
                     raise InvalidValue("the form has several files; send one per request", param="file")
-                name = _clean_name(part.filename)
+                name = clean_name(part.filename)
                 received = await knowledge.files.receive(part.pieces())
             elif part.name in FIELDS:
                 fields[part.name] = await part.text()
@@ -118,7 +118,7 @@ def _seconds_to_live(fields: dict[str, str]) -> int | None:
     return number
 
 
-def _clean_name(sent: str | None) -> str:
+def clean_name(sent: str | None) -> str:
     """The file's own name, without the folders that a client may have sent along."""
     name = _CONTROL.sub("", (sent or "").replace("\\", "/").rsplit("/", 1)[-1]).strip()
     return name[-255:] or "file"

@@ -61,7 +61,7 @@ DOCUMENT_OPERATION = Operation("GET", "/openapi.json", get_document, "This docum
 def _describe(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": operation.handler.__name__ + ("_alias" if operation.path == "/rerank" else ""),
+        "operationId": operation.handler.__name__ + ("_alias" if operation.path == "/health" else ""),
         "responses": _responses(operation, by_kind),
     }
     names = re.findall(r"\{(\w+)\}", operation.path)

@@ -16,14 +16,12 @@ CHAT_RULES = (
     Rule("audio", is_empty, "the local models read and write text only"),
     Rule("moderation", is_empty, "there is no moderation model"),
     Rule("web_search_options", is_empty, "this server does not search the web"),
-    Rule("store", lambda v: v is False, "stored completions are not served yet"),
     Rule("prediction", is_empty, "predicted outputs do not speed up the local models", refuses=False),
     Rule("verbosity", never, "the local models have no verbosity setting", refuses=False),
     Rule("prompt_cache_key", never, "prompts are cached by their tokens, without keys", refuses=False),
     Rule("prompt_cache_options", is_empty, "prompts are always cached", refuses=False),
     Rule("prompt_cache_retention", never, "prompts stay cached while there is room", refuses=False),
     Rule("service_tier", lambda v: v in TIERS, "the tiers are default, flex and priority", refuses=False),
-    Rule("metadata", is_empty, "metadata belongs to stored completions", refuses=False),
     Rule("safety_identifier", never, "requests are not tracked by user", refuses=False),
     Rule("user", never, "requests are not tracked by user", refuses=False),
 )
@@ -47,6 +45,8 @@ MESSAGE_RULES = (
 def check_chat(request: ChatRequest) -> list[str]:
     """The warnings for what is ignored. Raises UnsupportedParameter for what is refused."""
     warnings = [*apply(request, CHAT_RULES, ""), *_check_sampling(request)]
+    if request.metadata and not request.store:
+        warnings.append("metadata is ignored: it belongs to stored completions (`store: true`)")
     for index, message in enumerate(request.messages):
         warnings += _check_message(message, f"messages[{index}]")
     return warnings

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from appliance.api import chat, completions, embeddings, health, models, replies, rerank, schemas
+from appliance.api import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    models,
+    replies,
+    rerank,
+    schemas,
+    stored_chats,
+)
 from appliance.api.admin_routes import ADMIN_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
+from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
+from appliance.api.defacto.operations import DEFACTO_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.ollama.operations import OLLAMA_OPERATIONS
 from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
 from appliance.api.routing import ROUTING_OPERATIONS
+from appliance.api.uploads import UPLOAD_OPERATIONS
 
 READING = (404,)
+KEEPING = (400, 404, 413, 429, 503, 507)
+STORED_CHAT = "/v1/chat/completions/{completion_id}"
 GENERATING = (400, 404, 408, 413, 429, 499, 500, 503, 504)
 
 
@@ -27,6 +42,49 @@ OPERATIONS = (
         schemas.ChatRequest,
         GENERATING,
         streams=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/chat/completions",
+        stored_chats.list_chat_completions,
+        "The kept answers",
+        stored_chats.StoredList,
+        errors=(400, 503),
+        query=stored_chats.ListChatsQuery,
+    ),
+    Operation(
+        "GET",
+        STORED_CHAT,
+        stored_chats.get_chat_completion,
+        "One kept answer",
+        replies.ChatCompletion,
+        errors=KEEPING,
+    ),
+    Operation(
+        "POST",
+        STORED_CHAT,
+        stored_chats.update_chat_completion,
+        "Change a kept answer's metadata",
+        replies.ChatCompletion,
+        stored_chats.UpdateChat,
+        KEEPING,
+    ),
+    Operation(
+        "DELETE",
+        STORED_CHAT,
+        stored_chats.delete_chat_completion,
+        "Delete a kept answer",
+        stored_chats.DeletedChat,
+        errors=KEEPING,
+    ),
+    Operation(
+        "GET",
+        STORED_CHAT + "/messages",
+        stored_chats.list_chat_completion_messages,
+        "What a kept answer was asked",
+        stored_chats.StoredList,
+        errors=KEEPING,
+        query=stored_chats.ListMessagesQuery,
     ),
     Operation(
         "POST",
@@ -56,18 +114,12 @@ OPERATIONS = (
         schemas.RerankRequest,
         GENERATING,
     ),
-    Operation(
-        "POST",
-        "/rerank",
-        rerank.create_ranking,
-        "The same as /v1/rerank",
-        replies.Ranking,
-        schemas.RerankRequest,
-        GENERATING,
-    ),
+    *DEFACTO_OPERATIONS,
     Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
     Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
     *RESPONSE_OPERATIONS,
+    *BATCH_OPERATIONS,
+    *UPLOAD_OPERATIONS,
     *ANTHROPIC_OPERATIONS,
     *OLLAMA_OPERATIONS,
     *KNOWLEDGE_OPERATIONS,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from appliance.errors import NotServed
 
 ASSISTANTS = "the Assistants API has given way to /v1/responses and /v1/conversations"
-YET = "it is not written yet"
 HOSTED = "it belongs to OpenAI's own platform, which this server has no part in"
 MEDIA = "the local models read and write text only"
 
@@ -19,7 +18,6 @@ UNSERVED = {
     "agents": HOSTED,
     "assistants": ASSISTANTS,
     "audio": MEDIA,
-    "batches": YET,
     "chatkit": HOSTED,
     "containers": "this server runs no code for its clients",
     "content_provenance_checks": HOSTED,
@@ -39,7 +37,6 @@ UNSERVED = {
     "safety": HOSTED,
     "skills": HOSTED,
     "threads": ASSISTANTS,
-    "uploads": YET,
     "vaults": HOSTED,
     "videos": MEDIA,
     "webhook_endpoints": "this server calls nobody: it has no webhooks",

@@ -7,7 +7,7 @@ import getpass
 import time
 from functools import reduce
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 from rich.console import Console
@@ -71,9 +71,7 @@ def check(file: Path | None) -> None:
     routing = settings.routing
     local = {
         model.name: (
-            local_model(
-                model.name, cast(Role, model.manifest.role), context_length=0, quality=routing.local_quality
-            ),
+            local_model(model.name, model.manifest.role, context_length=0, quality=routing.local_quality),
             None,
         )
         for model in open_library().list()

@@ -191,6 +191,9 @@ class Archive(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = 10_000
     items: Annotated[int, Meta(ge=1, le=1_000_000, description="most items of one conversation")] = 4096
+    batch_parallel: Annotated[
+        int, Meta(ge=1, le=1024, description="lines of a batch that are answered at the same time")
+    ] = 4
     background: Annotated[
         int, Meta(ge=1, le=10_000, description="responses that may run or wait in the background")
     ] = 64

@@ -164,6 +164,18 @@ def items(connection: Connection, holder: str, limit: int) -> list[KeptItem]:
     return [KeptItem(id=id, side=side, body=body) for id, side, body in reversed(rows)]
 
 
+def item_ids(connection: Connection, holder: str) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT id FROM items WHERE holder = ?", (holder,))}
+
+
+def items_from(connection: Connection, holder: str, start: int, limit: int) -> list[KeptItem]:
+    rows = connection.execute(
+        "SELECT id, side, body FROM items WHERE holder = ? AND place >= ? ORDER BY place LIMIT ?",
+        (holder, start, limit),
+    )
+    return [KeptItem(id=id, side=side, body=body) for id, side, body in rows]
+
+
 def items_page(
     connection: Connection, holder: str, page: Page, side: str = ""
 ) -> tuple[list[KeptItem], bool]:
@@ -195,10 +207,8 @@ def remove_item(connection: Connection, holder: str, id: str) -> None:
     connection.execute("DELETE FROM items WHERE holder = ? AND id = ?", (holder, id))
 
 
-def count_items(connection: Connection, holder: str, side: str = "") -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM items WHERE holder = ? AND side = ?", (holder, side)
-    ).fetchone()
+def count_items(connection: Connection, holder: str) -> int:
+    row = connection.execute("SELECT count(*) FROM items WHERE holder = ?", (holder,)).fetchone()
     assert row is not None
     return int(row[0])
 

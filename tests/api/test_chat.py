@@ -245,7 +245,6 @@ def test_a_stream_tells_what_is_ignored_in_its_header(http: httpx.Client) -> Non
     [
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"store": True}, "store"),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"top_logprobs": 2}, "top_logprobs"),

@@ -278,7 +278,7 @@ def test_a_path_that_is_not_there_is_404_in_json(http: httpx.Client, path: str) 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", "/v1/chat/completions", "POST"),
+        ("GET", "/v1/completions", "POST"),
         ("DELETE", "/v1/embeddings", "POST"),
         ("POST", "/v1/models", "GET"),
         ("PUT", "/healthz", "GET"),

@@ -127,7 +127,7 @@ async def show_model(http: Request) -> Response:
     )
 
 
-async def get_version(_: Request) -> Response:
+async def get_ollama_version(_: Request) -> Response:
     return json_body(OllamaVersion(version=version.VERSION))
 
 

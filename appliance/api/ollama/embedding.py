@@ -48,7 +48,7 @@ async def create_embed(http: Request) -> Response:
     return json_answer(body, [route], warnings)
 
 
-async def create_embeddings(http: Request) -> Response:
+async def create_ollama_embeddings(http: Request) -> Response:
     request = await read_request(http, EmbeddingsRequest)
     warnings = list(apply(request, EMBEDDINGS_RULES))
     answer, route = await embed(http, model_of(request.model), (request.prompt,), warnings, param="prompt")

@@ -39,7 +39,7 @@ OLLAMA_OPERATIONS = (
     Operation(
         "POST",
         "/api/embeddings",
-        embedding.create_embeddings,
+        embedding.create_ollama_embeddings,
         "Turn one text into a vector, for Ollama's clients",
         embedding.EmbeddingsReply,
         schemas.EmbeddingsRequest,
@@ -56,5 +56,7 @@ OLLAMA_OPERATIONS = (
         schemas.ShowRequest,
         READING,
     ),
-    Operation("GET", "/api/version", catalogue.get_version, "This build's version", catalogue.OllamaVersion),
+    Operation(
+        "GET", "/api/version", catalogue.get_ollama_version, "This build's version", catalogue.OllamaVersion
+    ),
 )

@@ -11,6 +11,7 @@ from appliance.api.schemas import (
     MAX_INPUTS,
     MAX_MESSAGES,
     MAX_TOKENS,
+    KeepAlive,
     ModelName,
     Penalty,
     Probability,
@@ -22,7 +23,6 @@ from appliance.api.schemas import (
 )
 from appliance.api.tool_schemas import MAX_TOOLS, FunctionDefinition, ToolName
 
-KeepAlive = float | Annotated[str, Meta(max_length=32)]
 Think = bool | Literal["none", "minimal", "low", "medium", "high", "max"]
 
 

@@ -9,7 +9,6 @@ import msgspec
 from starlette.requests import Request
 
 from appliance.api.background import Background, Run
-from appliance.api.context import runtime_of
 from appliance.api.responses.context import RESPONSE, UNFINISHED
 from appliance.api.responses.events import Event
 from appliance.api.responses.keeping import body_with, keep_response, queue_response
@@ -56,7 +55,7 @@ async def _make(http: Request, job: Job, run: Run) -> None:
             tell(event)
     except (asyncio.CancelledError, Cancelled):
         job.body.status = "cancelled"
-        if not runtime_of(http).draining:
+        if not background_of(http).is_stopping:  # which is told at the next start
             await keep_response(http, job.body, job.new_items)
         raise
     finally:

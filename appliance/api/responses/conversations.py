@@ -10,10 +10,9 @@ from appliance.api.answer import json_body
 from appliance.api.context import principal_of, read_request, runtime_of
 from appliance.api.query import read_query
 from appliance.api.responses.context import CONVERSATION, resolved
-from appliance.api.responses.endpoints import item_list
+from appliance.api.responses.endpoints import include_of, item_list
 from appliance.api.responses.items import kept, normal, shown
 from appliance.api.responses.replies import Conversation, Deleted, new_id
-from appliance.api.responses.rules import check_include
 from appliance.api.responses.schemas import CreateConversation, CreateItems, Item, ItemsQuery, UpdateMetadata
 from appliance.api.responses.turns import check_items
 from appliance.store.objects import Kept, KeptItem
@@ -49,14 +48,14 @@ async def delete_conversation(http: Request) -> Response:
 
 async def create_conversation_items(http: Request) -> Response:
     request = await read_request(http, CreateItems)
-    include = _include(http)
+    include = include_of(http)
     items = await _normal(http, request.items)
     await runtime_of(http).archive.append(principal_of(http), CONVERSATION, _id(http), items)
     return json_body(item_list([msgspec.json.decode(item.body) for item in items], False, include))
 
 
 async def list_conversation_items(http: Request) -> Response:
-    include = _include(http)
+    include = include_of(http)
     query = read_query(http, ItemsQuery, but=("include", "include[]"))
     page = Page(limit=query.limit, order=query.order, after=query.after or "")
     found, has_more = await runtime_of(http).archive.items_page(
@@ -66,7 +65,7 @@ async def list_conversation_items(http: Request) -> Response:
 
 
 async def get_conversation_item(http: Request) -> Response:
-    include = _include(http)
+    include = include_of(http)
     found = await runtime_of(http).archive.item(principal_of(http), http.path_params["item_id"], _id(http))
     body = shown(msgspec.json.decode(found.body), include)
     return Response(msgspec.json.encode(body), media_type="application/json")
@@ -88,12 +87,6 @@ async def _normal(http: Request, items: list[Item]) -> list[KeptItem]:
 
 def _shown(kept: Kept) -> Conversation:
     return Conversation(id=kept.id, created_at=int(kept.created_at), metadata=kept.metadata)
-
-
-def _include(http: Request) -> list[str]:
-    wanted = [value for name, value in http.query_params.multi_items() if name in ("include", "include[]")]
-    check_include(wanted)
-    return wanted
 
 
 def _id(http: Request) -> str:

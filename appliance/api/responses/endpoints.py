@@ -73,7 +73,7 @@ async def _whole(job: Job) -> ResponseBody:
 
 async def get_response(http: Request) -> Response:
     id = _id(http)
-    include = _include(http)
+    include_of(http)
     query = read_query(http, RetrieveQuery, but=("include", "include[]"))
     if query.stream:
         return await _followed(http, id, query.starting_after)
@@ -84,8 +84,6 @@ async def get_response(http: Request) -> Response:
         await runtime_of(http).archive.get(principal_of(http), RESPONSE, id)  # whose it is
         return json_body(live)
     body = await found_response(http, id)
-    if include:
-        rules.check_include(include)
     return Response(_encode(body), media_type="application/json")
 
 
@@ -126,7 +124,9 @@ async def list_input_items(http: Request) -> Response:
     found, has_more = await runtime_of(http).archive.items_page(
         principal_of(http), RESPONSE, _id(http), page, "in"
     )
-    return json_body(item_list([msgspec.json.decode(item.body) for item in found], has_more, _include(http)))
+    return json_body(
+        item_list([msgspec.json.decode(item.body) for item in found], has_more, include_of(http))
+    )
 
 
 async def count_input_tokens(http: Request) -> Response:
@@ -165,7 +165,7 @@ def item_list(items: list[dict[str, Any]], has_more: bool, include: list[str]) -
     )
 
 
-def _include(http: Request) -> list[str]:
+def include_of(http: Request) -> list[str]:
     """Raises InvalidValue for what cannot be included."""
     wanted = [value for name, value in http.query_params.multi_items() if name in ("include", "include[]")]
     rules.check_include(wanted)
