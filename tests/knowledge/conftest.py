@@ -43,7 +43,19 @@ async def opened(
     settings: KnowledgeSettings | None = None,
     **options: object,
 ) -> AsyncIterator[Knowledge]:
-    """A running Knowledge over `directory`, with an encoder process of its own."""
+    """A running Knowledge over `directory`."""
+    async with opened_with_encoder(directory, models, settings, **options) as (knowledge, _):
+        yield knowledge
+
+
+@asynccontextmanager
+async def opened_with_encoder(
+    directory: Path,
+    models: tuple[str, ...] = (EMBED,),
+    settings: KnowledgeSettings | None = None,
+    **options: object,
+) -> AsyncIterator[tuple[Knowledge, EncoderHandle]]:
+    """A running Knowledge over `directory`, and the encoder process of its own that it uses."""
     store = Store(store_directory())
     installed = [store.get(name) for name in models]
     order = encoder_order(installed, store, Settings())
@@ -66,7 +78,7 @@ async def opened(
     encoder.supervisor.start()
     knowledge.start()
     try:
-        yield knowledge
+        yield knowledge, encoder
     finally:
         await knowledge.stop()
         await encoder.supervisor.stop(5)
