@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from appliance import paths
+from appliance.activity import Activities
 from appliance.config.schema import Knowledge as KnowledgeSettings
 from appliance.config.schema import Settings
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
@@ -59,7 +60,8 @@ async def opened_with_encoder(
     store = Store(store_directory())
     installed = [store.get(name) for name in models]
     order = encoder_order(installed, store, Settings())
-    encoder = EncoderHandle(Supervisor(role="encoder", order=order, program=paths.self_command()), 60)
+    supervisor = Supervisor(role="encoder", order=order, program=paths.self_command())
+    encoder = EncoderHandle(supervisor, 60, Activities())
     rerankers = [model for model in order.models if model.role == "rerank"]
     knowledge = Knowledge(
         directory / "knowledge",
