@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import typing
 
@@ -14,7 +15,7 @@ from appliance.api.knowledge_replies import Deleted, FileList, file_object
 from appliance.api.knowledge_schemas import ListFilesQuery, Purpose
 from appliance.api.multipart import Form
 from appliance.api.query import read_query
-from appliance.errors import InvalidValue, MissingParameter, PayloadTooLarge, UnknownParameter
+from appliance.errors import InternalError, InvalidValue, MissingParameter, PayloadTooLarge, UnknownParameter
 from appliance.knowledge.files import Received
 from appliance.store.rows import Page
 
@@ -80,8 +81,11 @@ async def get_file(http: Request) -> Response:
 async def get_file_content(http: Request) -> Response:
     knowledge = runtime_of(http).knowledge
     file = await knowledge.files.get(principal_of(http), http.path_params["file_id"])
+    path = knowledge.files.path(file.id)
+    if not await asyncio.to_thread(path.is_file):
+        raise InternalError(f"the bytes of the file {file.id} are gone from the disk of this server")
     return FileResponse(
-        knowledge.files.path(file.id),
+        path,
         media_type="application/octet-stream",
         filename=file.name,
         headers={"x-content-type-options": "nosniff"},

@@ -81,7 +81,7 @@ class FromPassages(Grounding):
         text = texts[delta.choice] = texts.get(delta.choice, "") + delta.text
         if delta.finish_reason is None or delta.finish_reason == "tool_calls":
             return delta
-        marks = prompt.closing_marks(text, self._passages)
+        marks = prompt.closing(text, self._passages)
         return msgspec.structs.replace(
             delta, text=delta.text + marks, citations=prompt.citations(text + marks, self._passages)
         )

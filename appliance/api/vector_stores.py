@@ -28,7 +28,7 @@ from appliance.api.knowledge_schemas import (
 )
 from appliance.api.query import read_query
 from appliance.api.sse import unless_client_leaves
-from appliance.errors import InvalidValue, MissingParameter
+from appliance.errors import HearthError, InvalidValue, MissingParameter
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import Chunking, NewDocument, check_chunking
 from appliance.store.rows import Base, Page
@@ -54,7 +54,11 @@ async def create_vector_store(http: Request) -> Response:
     )
     if request.file_ids:
         new = [NewDocument(id) for id in dict.fromkeys(request.file_ids)]
-        await knowledge.documents.add(principal, base.id, new)
+        try:
+            await knowledge.documents.add(principal, base.id, new)
+        except HearthError:
+            await knowledge.bases.remove(principal, base.id)  # all or nothing
+            raise
     return noted(vector_store(await knowledge.bases.status(principal, base.id), warnings), warnings)
 
 

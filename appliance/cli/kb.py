@@ -16,7 +16,8 @@ from rich.table import Table
 
 from appliance.cli.kb_client import KnowledgeClient, files_under
 from appliance.cli.options import URL
-from appliance.errors import HearthError, InvalidValue
+from appliance.client import RemoteError
+from appliance.errors import InvalidValue
 
 BATCH = 500
 POLL_SECONDS = 0.2
@@ -60,29 +61,41 @@ def add(name: str, paths: tuple[Path, ...], url: str | None) -> None:
     with KnowledgeClient(url) as client:
         base = client.base(name)["id"]
         known = {d["attributes"].get("path"): d for d in client.documents(base)}
-        added, replaced, kept = [], [], 0
+        added: list[dict[str, Any]] = []
+        replaced: list[str] = []
+        kept = refused = 0
         for title, path in files_under(paths):
             place = str(path.resolve())[-512:]
-            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             old = known.get(place)
-            if old is not None and old["attributes"].get("sha256") == sha256 and old["status"] == "completed":
-                kept += 1
-                continue
-            with path.open("rb") as content:
-                try:
+            try:
+                with path.open("rb") as content:
+                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+                    if _is_there(old, sha256):
+                        kept += 1
+                        continue
+                    content.seek(0)
                     file = client.upload(title, content)
-                except HearthError as error:
-                    print(f"{path}: {error.message}", file=sys.stderr)
-                    continue
+            except (RemoteError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error.message
+                print(f"{path}: {reason}", file=sys.stderr)
+                refused += 1
+                continue
             added.append({"file_id": file["id"], "attributes": {"path": place, "sha256": sha256}})
             if old is not None:
                 replaced.append(old["id"])
         failed = _put(client, base, added)
         for id in replaced:
             client.call("DELETE", f"/v1/files/{id}")
-        print(f"{len(added) - failed} added, {kept} unchanged, {failed} failed")
-    if failed:
+        print(f"{len(added) - failed} added, {kept} unchanged, {failed + refused} failed")
+    if failed or refused:
         raise click.exceptions.Exit(1)
+
+
+def _is_there(document: dict[str, Any] | None, sha256: str) -> bool:
+    """Whether a document of that content has been read."""
+    if document is None or document["status"] != "completed":
+        return False
+    return bool(document["attributes"].get("sha256") == sha256)
 
 
 def _put(client: KnowledgeClient, base: str, files: list[dict[str, Any]]) -> int:
@@ -204,7 +217,8 @@ def remove(name: str, files: tuple[str, ...], yes: bool, url: str | None) -> Non
             if not yes:
                 click.confirm(f"delete {name} with {len(documents)} documents?", abort=True)
             client.call("DELETE", f"/v1/vector_stores/{base['id']}")
-            chosen = documents
+            elsewhere = {each["id"] for other in client.bases() for each in client.documents(other["id"])}
+            chosen = [each for each in documents if each["id"] not in elsewhere]
         else:
             chosen = [each for each in documents if each["id"] in files or each["filename"] in files]
             found = {each["id"] for each in chosen} | {each["filename"] for each in chosen}
@@ -213,6 +227,8 @@ def remove(name: str, files: tuple[str, ...], yes: bool, url: str | None) -> Non
         for document in chosen:
             client.call("DELETE", f"/v1/files/{document['id']}")
         print(f"{len(chosen)} documents are deleted" + ("" if files else f", and {name} with them"))
+        if not files and len(chosen) < len(documents):
+            print(f"{len(documents) - len(chosen)} stay, because they are in another base too")
 
 
 @kb.command()
@@ -235,7 +251,8 @@ def export_base(name: str, file: Path, url: str | None) -> None:
     """Write the base NAME to FILE, a zip of its documents as they were put in, to take it elsewhere."""
     with KnowledgeClient(url) as client:
         base = client.base(name)
-        documents = [each for each in client.documents(base["id"]) if each["status"] == "completed"]
+        every = list(client.documents(base["id"]))
+        documents = [each for each in every if each["status"] == "completed"]
         manifest = {
             "format": 1,
             "name": base["name"],
@@ -254,7 +271,7 @@ def export_base(name: str, file: Path, url: str | None) -> None:
         }
         partial = file.with_name(file.name + ".partial")
         try:
-            with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED) as archive:
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
                 for number, each in enumerate(documents):
                     with archive.open(f"documents/{number:06}", "w", force_zip64=True) as member:
@@ -263,6 +280,8 @@ def export_base(name: str, file: Path, url: str | None) -> None:
         finally:
             partial.unlink(missing_ok=True)
     print(f"{len(documents)} documents of {name} are in {file}")
+    if left_out := len(every) - len(documents):
+        print(f"{left_out} are not, because they could not be read or are still being read", file=sys.stderr)
 
 
 @kb.command("import")

@@ -152,7 +152,7 @@ class Knowledge(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     min_relevance: Annotated[
         float,
         Meta(ge=0, le=1, description="how well a question must fit a base for its passages to be cited"),
-    ] = 0.45
+    ] = 0.55
     file_bytes: Annotated[
         int, Meta(ge=1024, le=16 * 1024 * MiB, description="largest file that may be uploaded")
     ] = 512 * MiB

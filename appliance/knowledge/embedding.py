@@ -7,6 +7,7 @@ prefixes. Vectors of different fingerprints are never compared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from appliance.workers.handles import EncoderHandle
 from models.manifest import Manifest
 
 BATCH = 16
-BATCHES_UNDER_WAY = 2  # enough to keep the encoder busy, few enough that a question gets through
+REQUESTS_UNDER_WAY = 4  # enough to keep the encoder busy, few enough that a question gets through
 
 # Questions with their answers, from fields that have nothing to do with each other: they tell which cosine
 # an embedder gives to what belongs together, and which to what does not.
@@ -74,6 +75,7 @@ class Embedding:
     ) -> None:
         self._encoder, self._cache = encoder, cache
         self._served = {each.model.name: each for each in served}
+        self._room = asyncio.Semaphore(REQUESTS_UNDER_WAY)
         self._calibrations: dict[str, tuple[float, float]] = {}
 
     def default(self) -> ServedEmbedder:
@@ -124,7 +126,7 @@ class Embedding:
         encoder = self._encoder
         if encoder is None:
             raise Unavailable("no embedding model is served, and a knowledge base needs one")
-        room = asyncio.Semaphore(BATCHES_UNDER_WAY)
+        room = self._room if kind == "passage" else contextlib.nullcontext()
         # Texts of like length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
 

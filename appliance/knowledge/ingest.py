@@ -1,8 +1,8 @@
-"""From a file in a base to chunks that can be found: read, chunk, embed, commit, one document after another.
+"""From a file in a base to chunks that can be found: read, chunk, embed, commit, a few documents at once.
 
 The queue is the database: a document waits there as `in_progress` until the transaction that holds its text,
 its chunks and its vectors also says `completed`. So nothing is acknowledged before it is on the disk, and a
-crash at any moment means doing one document again. While one document is embedded the next is being read.
+crash at any moment means doing one document again. While some documents are embedded the next is being read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from appliance.store.rows import Chunk, Document, Edition
 
 log = logging.getLogger("hearth.knowledge")
 
-READ_AHEAD = 1
+READ_AHEAD = 2
+AT_ONCE = 4  # documents being embedded: small ones share the encoder's batches
 RETRY_SECONDS = 2.0
 EMBED_AT_ONCE = 256  # chunks
 
@@ -73,7 +74,8 @@ class Ingest:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._commit_all())]
+        self._tasks = [asyncio.create_task(self._read_all())]
+        self._tasks += [asyncio.create_task(self._commit_all()) for _ in range(AT_ONCE)]
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -35,7 +35,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
     depth: int = 100
     word_weight: float = 1.0
     vector_weight: float = 1.3
-    feedback_chunks: int = 3  # 0: no feedback
+    feedback_chunks: int = 4  # 0: no feedback
     feedback_temperature: float = 0.3
     feedback_weight: float = 1.3
     first_vector_weight: float = 0.5  # of the question's own vector, beside the moved one

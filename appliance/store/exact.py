@@ -45,20 +45,21 @@ class Exact:
         return more
 
     def without(self, ids: Ids) -> Exact:
-        if not len(ids):
-            return self
+        return self._those(ids, are_kept=False) if len(ids) else self
+
+    def among(self, ids: Ids) -> Exact:
+        """Only these ids."""
+        return self._those(ids, are_kept=True)
+
+    def _those(self, ids: Ids, *, are_kept: bool) -> Exact:
         blocks = []
         for held, vectors in self.blocks:
-            kept = ~np.isin(held, ids)
+            kept = np.isin(held, ids, invert=not are_kept)
             if kept.all():
                 blocks.append((held, vectors))
             elif kept.any():
                 blocks.append((held[kept], vectors[kept]))
         return Exact(self.dimensions, tuple(blocks))
-
-    def among(self, ids: Ids) -> Exact:
-        """Only these ids."""
-        return self.without(np.setdiff1d(self.ids, ids))
 
     def search(self, vector: Floats, limit: int) -> tuple[Ids, Floats]:
         """At most `limit` ids and inner products, best first."""

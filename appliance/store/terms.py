@@ -19,7 +19,7 @@ from appliance.store.segment import query_words, segmented
 
 HEADING_WEIGHT = 1.0
 QUERY_WORDS = 64
-POSTINGS = 5_000  # some 2 ms
+POSTINGS = 3_000  # some 1.5 ms
 REMEMBERED_COUNTS = 50_000
 
 

@@ -5,7 +5,8 @@
 Every document is ingested as a file through the real pipeline (extractor process, encoder process, SQLite,
 index); every query is a real search. A hit's chunk stands for its document, first come first counted. Printed
 beside the full pipeline: BM25 alone, vectors alone, without feedback, by reciprocal ranks, and, with
---rerank, reranked. The last line is JSON.
+--rerank, reranked; and how many questions are found relevant, of this set's and of another's. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.config.schema import Knowledge as Settings
 from appliance.errors import NotFound
 from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.service import Knowledge
@@ -37,6 +39,8 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 SETS = ("cranfield", "xquad-en", "xquad-zh")
 GOALS = {"cranfield": 0.43, "xquad-en": 0.98, "xquad-zh": 0.97}
 EMBEDDER, RERANKER = "multilingual-e5-small", "ms-marco-minilm-l-12-v2"
+FOREIGN = {"cranfield": "xquad-en", "xquad-en": "cranfield", "xquad-zh": "cranfield"}
+FOREIGN_QUERIES = 200
 CUTOFF = 10
 CHUNKS_ASKED = 40
 VARIANTS = {
@@ -138,6 +142,13 @@ async def evaluate(
     return total / len(task.queries), {name: round(value, 2) for name, value in stages.items()}
 
 
+async def answered_share(knowledge: Knowledge, base: str, queries: Sequence[str]) -> float:
+    """The share of the questions that chat answers; to the others it says that nothing is there."""
+    least = Settings().min_relevance
+    answers = [await knowledge.search(LOCAL, base, [text], 1) for text in queries]
+    return sum(answer.relevance >= least for answer in answers) / len(answers)
+
+
 async def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, object]:
     models = (EMBEDDER, RERANKER) if arguments.rerank else (EMBEDDER,)
     figures: dict[str, object] = {}
@@ -156,8 +167,18 @@ async def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, o
                 if variant == "full":
                     found["stage_milliseconds"] = stages
                 print(f"{name} {variant}: {score:.4f}", flush=True)
+            knowledge.tune(Tuning())
+            others = read_task(FOREIGN[name], arguments.data).queries[:FOREIGN_QUERIES]
+            found["answered_own"] = round(
+                await answered_share(knowledge, base, [text for text, _ in task.queries]), 4
+            )
+            found["answered_foreign"] = round(
+                await answered_share(knowledge, base, [text for text, _ in others]), 4
+            )
+            print(
+                f"{name} answered: {found['answered_own']}, foreign {found['answered_foreign']}", flush=True
+            )
             if arguments.rerank:
-                knowledge.tune(Tuning())
                 score, _ = await evaluate(knowledge, base, numbers, task, rerank=True)
                 found["reranked"] = round(score, 4)
                 print(f"{name} reranked: {score:.4f}", flush=True)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from tests.serving import CHAT, Served
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:8080"
+README_FOLDER = "~/Documents/manuals"
+README_BASE = "manuals"
 README_CHAT = "qwen2.5-coder-0.5b-instruct"  # tests serve the tiny chat model in its place
 
 
@@ -36,6 +39,19 @@ def adapted(text: str, server: Served) -> str:
     return text.replace(ADDRESS, server.url).replace(README_CHAT, CHAT)
 
 
+@pytest.fixture(scope="module")
+def manuals(server: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the examples put into a base; the base goes when they are over."""
+    folder = tmp_path_factory.mktemp("manuals")
+    (folder / "packages.md").write_text(
+        "# Packages\n\nThe command `dpkg -L package` lists the files of an installed package."
+    )
+    yield folder
+    for base in server.http.get("/v1/vector_stores").json()["data"]:
+        if base["name"] == README_BASE:
+            server.http.delete(f"/v1/vector_stores/{base['id']}")
+
+
 def test_there_are_examples_of_each_kind() -> None:
     assert len(CURLS) >= 3
     assert len(blocks("python")) >= 1
@@ -50,8 +66,23 @@ def test_curl_examples_answer(command: str, server: Served) -> None:
     assert '"error"' not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "line", [line for line in HEARTH_COMMANDS if not line.endswith((" chat", " verify"))]
+)
+def test_hearth_examples_run(line: str, server: Served, manuals: Path, tmp_path: Path) -> None:
+    """In the order of the page: the knowledge base is made by one, and used by the next."""
+    words = shlex.split(line.replace(".venv/bin/hearth", "").replace(README_FOLDER, str(manuals)))
+    if "ask" in words:
+        words += ["--max-tokens", "50"]  # the tiny model may not find an end
+    done = run_hearth(*words, home=tmp_path, url=server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
 @pytest.mark.parametrize("program", blocks("python"))
-def test_python_examples_run(program: str, server: Served) -> None:
+def test_python_examples_run(program: str, server: Served, manuals: Path) -> None:
+    """After the commands: one of them asks the base that those have made."""
+    assert manuals.exists()
     done = subprocess.run(
         [sys.executable, "-c", adapted(program, server)],
         capture_output=True,
@@ -60,16 +91,6 @@ def test_python_examples_run(program: str, server: Served) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
-
-
-@pytest.mark.parametrize(
-    "line", [line for line in HEARTH_COMMANDS if not line.endswith((" chat", " verify"))]
-)
-def test_hearth_examples_run(line: str, server: Served, tmp_path: Path) -> None:
-    words = shlex.split(line.replace(".venv/bin/hearth", ""))
-    done = run_hearth(*words, home=tmp_path, url=server.url)
-    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
 
 

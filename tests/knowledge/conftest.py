@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from appliance import paths
+from appliance.activity import Activities
 from appliance.config.schema import Knowledge as KnowledgeSettings
 from appliance.config.schema import Settings
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
@@ -43,11 +44,24 @@ async def opened(
     settings: KnowledgeSettings | None = None,
     **options: object,
 ) -> AsyncIterator[Knowledge]:
-    """A running Knowledge over `directory`, with an encoder process of its own."""
+    """A running Knowledge over `directory`."""
+    async with opened_with_encoder(directory, models, settings, **options) as (knowledge, _):
+        yield knowledge
+
+
+@asynccontextmanager
+async def opened_with_encoder(
+    directory: Path,
+    models: tuple[str, ...] = (EMBED,),
+    settings: KnowledgeSettings | None = None,
+    **options: object,
+) -> AsyncIterator[tuple[Knowledge, EncoderHandle]]:
+    """A running Knowledge over `directory`, and the encoder process of its own that it uses."""
     store = Store(store_directory())
     installed = [store.get(name) for name in models]
     order = encoder_order(installed, store, Settings())
-    encoder = EncoderHandle(Supervisor(role="encoder", order=order, program=paths.self_command()), 60)
+    supervisor = Supervisor(role="encoder", order=order, program=paths.self_command())
+    encoder = EncoderHandle(supervisor, 60, Activities())
     rerankers = [model for model in order.models if model.role == "rerank"]
     knowledge = Knowledge(
         directory / "knowledge",
@@ -66,7 +80,7 @@ async def opened(
     encoder.supervisor.start()
     knowledge.start()
     try:
-        yield knowledge
+        yield knowledge, encoder
     finally:
         await knowledge.stop()
         await encoder.supervisor.stop(5)

@@ -246,6 +246,20 @@ def test_source_code(extract: Extract) -> None:
     ]
 
 
+LAUGHS = (  # an entity that grows tenfold, nine times over
+    '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY l0 "ha">'
+    + "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+    + "]><a>&l9;</a>"
+)
+
+
+@pytest.mark.parametrize(
+    "head", [b'<meta charset="idna">', b'<meta charset="punycode">', b'<meta charset="hex">', b""]
+)
+def test_html_that_names_no_encoding_of_texts(extract: Extract, head: bytes) -> None:
+    assert kinds(extract("a.html", b"<html>" + head + b"<p>caf\xc3\xa9</p>")) == [("paragraph", "café", 0)]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "words"),
     [
@@ -262,6 +276,9 @@ def test_source_code(extract: Extract) -> None:
         ("a.gz", gzip.compress(b"x"), "unsupported_file", "compressed"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "unsupported_file", "picture"),
         ("a.txt", b" \n\n ", "invalid_file", "no text"),
+        ("a.docx", zipped(word__document_xml=LAUGHS), "invalid_file", "damaged"),
+        ("a.xlsx", zipped(xl__workbook_xml=LAUGHS), "invalid_file", "damaged"),
+        ("a.eml", b"no headers at all", "invalid_file", "no mail message"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_reason(

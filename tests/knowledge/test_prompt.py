@@ -36,6 +36,8 @@ def test_the_prompt_holds_instruction_passages_and_question() -> None:
     assert [turn.role for turn in turns] == ["system", "user"]
     assert "[1] a.pdf, page 3, Part\nThe valve opens at nine bar." in turns[1].content
     assert turns[1].content.endswith("Question: When does it open?")
+    chinese = prompt.with_passages([user("阀门什么时候打开？")], PASSAGES)
+    assert chinese[1].content.endswith("问题：阀门什么时候打开？")
     own = prompt.with_passages([Message(role="system", content="Be brief."), user("x")], PASSAGES)
     assert own[0].content.startswith("Be brief.")
 
@@ -58,14 +60,19 @@ def test_marks_become_citations() -> None:
     ]
     assert (found[0].filename, found[0].page, found[0].begins) == ("a.pdf", 3, 10)
     assert found[0].quote == "The valve opens at nine bar."
-    assert prompt.closing_marks(answer, PASSAGES) == ""
+    assert prompt.closing(answer, PASSAGES) == ""
 
 
 def test_an_answer_without_marks_gets_those_it_rests_on() -> None:
-    assert prompt.closing_marks("The valve opens at nine bar.", PASSAGES) == " [1]"
-    assert prompt.closing_marks("I do not know.", PASSAGES) == ""
+    assert prompt.closing("The valve opens at nine bar.", PASSAGES) == " [1]"
+    assert prompt.closing("I do not know.", PASSAGES) == ""
     chinese = (passage("阀门在九巴压力下打开。"), passage("面包需要酵母。"))
-    assert prompt.closing_marks("阀门在九巴打开", chinese) == " [1]"
+    assert prompt.closing("阀门在九巴打开", chinese) == " [1]"
+
+
+def test_an_answer_of_marks_alone_gets_the_passage_itself() -> None:
+    assert prompt.closing("[2]", PASSAGES) == " “Bread needs yeast and time.”"
+    assert prompt.closing(" [7] ", PASSAGES) == ""
 
 
 def test_nothing_found_is_said_in_the_questions_language() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from appliance.config.schema import Knowledge as Settings
 from appliance.errors import Forbidden, HearthError, InvalidRequest, NotFound, Overloaded, SetupError
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
+from appliance.store.database import Database
+from appliance.store.migrations import migrate
 from appliance.store.rows import LOCAL, Page, Principal
 from tests.conftest import require
-from tests.knowledge.conftest import EMBED, MULTILINGUAL, RERANK, opened, upload
+from tests.knowledge.conftest import EMBED, MULTILINGUAL, RERANK, opened, pieces, upload
 
 Run = Callable[[Callable[[Knowledge], Awaitable[None]]], None]
 
@@ -183,6 +186,39 @@ def test_a_full_queue_refuses(tmp_path: Path) -> None:
             assert (await knowledge.bases.status(LOCAL, base.id)).counts.total == 0
 
     asyncio.run(work())
+
+
+def test_a_base_expires_when_it_was_not_used(run: Run, tmp_path: Path) -> None:
+    async def work(knowledge: Knowledge) -> None:
+        base = await fill(knowledge, MOON)
+        await knowledge.bases.update(LOCAL, base, expires_days=1, keeps_expiry=False)
+        assert "Armstrong" in await best(knowledge, base, "first man on the Moon")
+        other = Database(tmp_path / "knowledge" / "knowledge.db", migrate)
+        yesterday = time.time() - 86_401
+        other.write(
+            lambda connection: connection.execute("UPDATE bases SET active_at = ?", (yesterday,))
+        ).result()
+        other.close()
+        assert (await knowledge.bases.status(LOCAL, base)).has_expired
+        with pytest.raises(InvalidRequest, match="has expired"):
+            await best(knowledge, base, "first man on the Moon")
+
+    run(work)
+
+
+def test_an_expired_file_goes_with_all_that_was_made_of_it(run: Run) -> None:
+    async def work(knowledge: Knowledge) -> None:
+        base = await fill(knowledge, BREAD)
+        received = await knowledge.files.receive(pieces(MOON.encode()))
+        file = await knowledge.files.keep(LOCAL, received, "moon.md", "assistants", seconds_to_live=0)
+        kept = await upload(knowledge, "kept.md", MOON)
+        await knowledge.files.remove_expired()
+        assert not knowledge.files.path(file.id).exists()
+        assert knowledge.files.path(kept.id).exists()
+        with pytest.raises(NotFound):
+            await knowledge.documents.add(LOCAL, base, [NewDocument(file.id)])
+
+    run(work)
 
 
 def test_a_file_is_in_a_base_once(run: Run) -> None:

@@ -44,7 +44,7 @@ def _decoded(content: bytes) -> str:
     if match is not None:
         try:
             return content.decode(match[1].decode("ascii"))
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):  # also what is no encoding of texts, such as punycode
             pass
     return decoded(content)
 

@@ -35,5 +35,5 @@ def read_mail(content: bytes) -> Iterator[Block]:
 def _decoded(payload: bytes, charset: str | None) -> str:
     try:
         return payload.decode(charset or "utf-8", "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # unknown, or no encoding of texts
         return payload.decode("utf-8", "replace")

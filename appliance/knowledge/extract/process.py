@@ -92,6 +92,8 @@ def answer(job: Job, tokenizer: Tokenizer) -> Reply:
         return _too_large(job.limits)
     except OSError as error:
         return Refusal("server_error", f"it could not be read: {error.strerror}")
+    except Exception as error:
+        return Refusal("server_error", f"it could not be cut into pieces: {type(error).__name__}: {error}")
     return Pieces(
         document.text,
         pack_spans(document.spans),

@@ -6,7 +6,6 @@ Runs in the extractor process only: it imports a library when a file needs it.
 from __future__ import annotations
 
 import importlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -48,7 +47,7 @@ ZIPPED = {  # a part that only this format has → the module that reads it
 
 def read(path: Path, name: str, most_chars: int) -> DocumentText:
     """The document's text. Raises Unreadable with the reason, TooMuchText over `most_chars`."""
-    document = joined(_within(_blocks(path, PurePath(name).suffix.lower()), most_chars))
+    document = joined(_within(_sound(path, PurePath(name).suffix.lower()), most_chars))
     if not document.text:
         raise Unreadable("it holds no text")
     return document
@@ -85,29 +84,19 @@ def _zipped(path: Path) -> Iterator[Block]:
     for part, module in ZIPPED.items():
         if part in names:
             reader = importlib.import_module(f"appliance.knowledge.extract.{module}")
-            return _sound(getattr(reader, f"read_{module}")(path))
+            blocks: Iterator[Block] = getattr(reader, f"read_{module}")(path)
+            return blocks
     raise Unreadable("it is a zip file; unpack it first", "unsupported_file")
 
 
-def _sound(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The blocks, with what the libraries raise for a broken file told in our words."""
+def _sound(path: Path, suffix: str) -> Iterator[Block]:
+    """The blocks, with what the libraries raise for a broken file told in our words: lxml and the Office
+    libraries have trees of their own, and everything else that Python knows is raised as well."""
     try:
-        yield from blocks
-    except Unreadable:
+        yield from _blocks(path, suffix)
+    except (Unreadable, MemoryError, RecursionError, FileNotFoundError, PermissionError):
         raise
-    except (MemoryError, RecursionError):
-        raise
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        OSError,
-    ) as error:
-        raise Unreadable(f"it is damaged: {type(error).__name__}: {error}") from error
-    except Exception as error:  # lxml and the Office libraries have their own trees
+    except Exception as error:
         raise Unreadable(f"it is damaged: {type(error).__name__}: {error}") from error
 
 
