@@ -114,6 +114,7 @@ def generator_order(
         flash_attention=generator.flash_attention,
         repack=generator.weights == "repack",
         draft=generator.draft,
+        cell_bytes=cell_bytes(facts, generator.cache_type),
     )
     return order, expected
 

@@ -104,6 +104,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None  # None: no logprobs at all; 0: the chosen token's only
     ignore_eos: bool = False
+    deterministic: bool = False  # computed apart from everything that could change its rounding
 
 
 # Constraints on the answer's text
@@ -227,6 +228,7 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     prompt_tokens: int
     cached_tokens: int = 0
     warnings: tuple[str, ...] = ()
+    fingerprint: str = ""  # of all on the server's side that decides the text; "": nobody knows
 
 
 class TokenLogprob(Struct, frozen=True, kw_only=True):
@@ -398,6 +400,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     repack: bool = True  # copy weights into a faster order instead of mapping the file
     draft: bool = True
+    cell_bytes: int = 0  # of one token in the cache
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

@@ -117,6 +117,7 @@ class _ChatShape:
     def __init__(self, model: str, *, calls_functions: bool) -> None:
         self._id, self._model, self._created = new_id("chatcmpl"), model, now()
         self._calls_functions = calls_functions
+        self.fingerprint: str | None = None
 
     def whole(self, answer: Answer) -> ChatCompletion:
         return ChatCompletion(
@@ -133,6 +134,7 @@ class _ChatShape:
                 for index, choice in enumerate(answer.choices)
             ],
             usage=usage_body(answer.usage, answer.routes[0]),
+            system_fingerprint=answer.fingerprint,
             timings=timings_body(answer.timings),
             warnings=answer.warnings,
         )
@@ -190,6 +192,7 @@ class _ChatShape:
             created=self._created,
             model=self._model,
             choices=choices,
+            system_fingerprint=self.fingerprint,
         )
 
 

@@ -87,10 +87,16 @@ class Answer:
     timings: Timings
     warnings: list[str]
     routes: list[Route]  # one per prompt
+    fingerprint: str | None = None
 
 
 class Shape(Protocol):
-    """How one surface writes answers. A shape belongs to one request and knows its id and model."""
+    """How one surface writes answers. A shape belongs to one request and knows its id and model.
+
+    `fingerprint` is set before a stream's first chunk.
+    """
+
+    fingerprint: str | None
 
     def whole(self, answer: Answer) -> msgspec.Struct: ...
 
@@ -124,6 +130,7 @@ def sampling_params(
         stop=stop,
         top_logprobs=top_logprobs,
         ignore_eos=bool(request.ignore_eos),
+        deterministic=bool(request.deterministic),
     )
 
 
@@ -151,6 +158,7 @@ async def answer_generation(
     if request.stream:
         started = await unless_client_leaves(http, _all_of(events, started_of))
         warnings = warnings + [warning for each in started for warning in each.warnings]
+        shape.fingerprint = started[0].fingerprint or None
         headers = route_headers([each.route() for each in generations], warnings)
         return EventStream(_Lines(request, generations, shape).produce(), headers)
     answers = await unless_client_leaves(http, _all_of(events, collect))
@@ -194,23 +202,26 @@ def _combined(answers: Sequence[Answer], warnings: list[str]) -> Answer:
         timings=_sum_timings([answer.timings for answer in answers]),
         warnings=warnings + [warning for answer in answers for warning in answer.warnings],
         routes=[route for answer in answers for route in answer.routes],
+        fingerprint=answers[0].fingerprint,
     )
 
 
 async def collect(events: Events) -> Answer:
     choices: dict[int, Choice] = {}
     warnings: list[str] = []
+    fingerprint = ""
     async for event in events:
         match event:
             case Started():
                 warnings.extend(event.warnings)
+                fingerprint = event.fingerprint
             case list():
                 for delta in event:
                     choices.setdefault(delta.choice, Choice()).add(delta)
                     warnings.extend(delta.warnings)
             case Ended(usage=usage, timings=timings):
                 ordered = [choice for _, choice in sorted(choices.items())]
-                return Answer(ordered, usage, timings, warnings, [])
+                return Answer(ordered, usage, timings, warnings, [], fingerprint or None)
     raise InternalError("a generation ended without its end")
 
 

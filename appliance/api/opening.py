@@ -39,6 +39,7 @@ _FORWARDED = (
     "seed",
     "stop",
     "ignore_eos",
+    "deterministic",
 )
 
 

@@ -220,6 +220,7 @@ class ChatChunk(Struct, kw_only=True, omit_defaults=True):
     created: int
     model: str
     choices: list[ChatChunkChoice]
+    system_fingerprint: str | None = None
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
     warnings: list[str] | None = None
@@ -260,6 +261,7 @@ class TextChunk(Struct, kw_only=True, omit_defaults=True):
     created: int
     model: str
     choices: list[TextChoice]
+    system_fingerprint: str | None = None
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
 

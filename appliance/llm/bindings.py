@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-# Read by OpenMP while llama.cpp is loaded. Its threads meet hundreds of times a token; by default those that
-# wait there spin, and where the processor has other work too, they spin away the time that the one they wait
-# for needs: on two busy cores that made a token 30 times slower. Asleep they leave it to others.
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Read by OpenMP while llama.cpp is loaded: how often its threads look again before they sleep, where they
+# meet hundreds of times a token. Asleep at once they take twice as long for a token of a small model.
+# Spinning for long, as is the default, they spin away the time that the one they wait for needs, where
+# others use the cores too; `cores` keeps them out of that, and this bounds what it costs until it has
+# noticed.
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
+import llama_cpp
 import llama_cpp.llama_cpp as llama
 import numpy as np
 from llama_cpp._ggml import libggml
@@ -23,6 +27,7 @@ from llama_cpp._ggml import libggml
 from appliance.errors import ConfigError, InternalError, SetupError
 from appliance.llm import sampling
 from appliance.llm.backend import Logits, Span
+from appliance.llm.cores import FreeCores, usable_cores
 from appliance.records import GeneratorOrder, SamplingParams
 
 PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
@@ -69,6 +74,11 @@ def load_compute_backends() -> None:
 def system_info() -> str:
     """llama.cpp's own line about the instruction sets it uses, such as `CPU : AVX2 = 1 | FMA = 1`."""
     return str(llama.llama_print_system_info().decode())
+
+
+def version() -> str:
+    """Of the bindings, which name the llama.cpp they were built with."""
+    return f"{llama_cpp.__version__}"
 
 
 def compute_devices() -> tuple[str, ...]:
@@ -227,19 +237,29 @@ class LlamaSampler:
 
 
 class LlamaBackend:
-    """A model and its context.
+    """A model and its context; or, with `beside`, one more context of the model that another has loaded.
 
     Raises SetupError when the model cannot be loaded or its cache does not fit.
     """
 
-    def __init__(self, order: GeneratorOrder, cells: int, progress: Callable[[float], None]) -> None:
-        self._model = self._load(order, progress)
-        self._require_shareable_cache(order.name)
-        self.vocabulary = LlamaVocabulary(self._model)
+    def __init__(
+        self,
+        order: GeneratorOrder,
+        cells: int,
+        progress: Callable[[float], None],
+        beside: LlamaBackend | None = None,
+    ) -> None:
+        self._owns_model = beside is None
+        if beside is None:
+            self._model = self._load(order, progress)
+            self._require_shareable_cache(order.name)
+            self.vocabulary = LlamaVocabulary(self._model)
+        else:
+            self._model, self.vocabulary = beside._model, beside.vocabulary
         self.cells = cells
         self.sequences = min(int(llama.llama_max_parallel_sequences()), max(64, 2 * order.slots))
         self.batch_tokens = min(order.batch_tokens, cells)
-        threads = order.threads or len(os.sched_getaffinity(0))
+        threads = order.threads or usable_cores()
         params = llama.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = self.batch_tokens
@@ -250,9 +270,12 @@ class LlamaBackend:
         params.type_k = params.type_v = CACHE_TYPES[order.cache_type]
         params.flash_attn_type = FLASH_ATTENTION[order.flash_attention]
         params.no_perf = True
+        # What is computed apart must be rounded alike every time, and sums are split by threads.
+        self._cores = FreeCores(threads) if beside is None else None
         self.context = llama.llama_init_from_model(self._model, params)
         if not self.context:
-            llama.llama_model_free(self._model)
+            if self._owns_model:
+                llama.llama_model_free(self._model)
             raise SetupError(f"no memory for a cache of {cells} tokens: {_why()}")
         self._memory = llama.llama_get_memory(self.context)
         self._batch = _Batch(self.batch_tokens)
@@ -317,9 +340,12 @@ class LlamaBackend:
     def decode(self, spans: Sequence[Span]) -> None:
         self._table = None
         self._rows = self._batch.fill(spans)
+        begun = time.monotonic()
         status = llama.llama_decode(self.context, self._batch.native)
         if status != 0:
             raise InternalError(f"llama_decode answered {status} for {self._batch.native.n_tokens} tokens")
+        if self._cores is not None and self._cores.computed(time.monotonic() - begun):
+            llama.llama_set_n_threads(self.context, self._cores.count, self._cores.count)
 
     def batch_index(self, row: int) -> int:
         """Where the `row`-th requested logits stand in the batch of the last decode."""
@@ -344,7 +370,8 @@ class LlamaBackend:
 
     def close(self) -> None:
         llama.llama_free(self.context)
-        llama.llama_model_free(self._model)
+        if self._owns_model:
+            llama.llama_model_free(self._model)
 
 
 class _Batch:
