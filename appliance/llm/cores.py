@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 WINDOW = 0.2  # seconds of computing between two looks
-TOLERATED = 0.3  # cores' worth of waiting: our own gateway and its clients want to run, too
-SHORTEST_RETREAT, LONGEST_RETREAT = 1.0, 16.0  # seconds of computing with fewer threads, before trying again
+TOLERATED = 0.5  # cores' worth of waiting: our own gateway and its clients want to run, too
+PATIENCE = 2  # windows with more than that in a row, before threads are taken back
+SHORTEST_RETREAT, LONGEST_RETREAT = 0.5, 16.0  # seconds of computing with fewer threads, before trying again
 
 _TASKS = Path("/proc/self/task")
 
@@ -43,6 +44,7 @@ class FreeCores:
         self._read = read
         self._waited = read()
         self._computed = 0.0
+        self._crowded = 0  # windows in a row
         self._retreat = SHORTEST_RETREAT
         self._left = 0.0  # of the present retreat
 
@@ -59,7 +61,10 @@ class FreeCores:
             return self._go_on_retreating(computed)
         lost = (self._waited - before) / computed
         if lost <= TOLERATED:
-            self._retreat = max(SHORTEST_RETREAT, self._retreat / 2)
+            self._retreat, self._crowded = max(SHORTEST_RETREAT, self._retreat / 2), 0
+            return False
+        self._crowded += 1
+        if self._crowded < PATIENCE:
             return False
         self.count = max(1, min(self._most - 1, int(self._most - lost)))
         self._left, self._retreat = self._retreat, min(LONGEST_RETREAT, 2 * self._retreat)
@@ -69,5 +74,8 @@ class FreeCores:
         self._left -= computed
         if self._left > 0:
             return False
-        self.count = self._most
+        self.count, self._crowded = (
+            self._most,
+            PATIENCE - 1,
+        )  # they are probably still there: one look is enough
         return True
