@@ -8,6 +8,8 @@ starts it anew.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import logging
 import queue
 import socket
@@ -16,10 +18,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+import psutil
+
 from appliance import errors
 from appliance.llm import bindings
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
+from appliance.llm.cores import usable_cores
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
@@ -219,10 +225,16 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
         queue_requests=order.queue_requests,
         queue_tokens=order.queue_tokens,
     )
-    tree = BlockTree(memory_bytes=order.prefix_memory, disk_bytes=order.prefix_disk)
-    return Engine(
-        backend, Scheduler(limits, tree), channel.send, drafts=order.draft, store=open_store(order, backend)
+    engine = Engine(
+        backend,
+        Scheduler(limits, BlockTree(memory_bytes=order.prefix_memory, disk_bytes=order.prefix_disk)),
+        channel.send,
+        drafts=order.draft,
+        store=open_store(order, backend),
+        fingerprint=fingerprint(order),
     )
+    engine.start_apart = lambda: start_apart(engine, order, backend)
+    return engine
 
 
 def open_store(order: GeneratorOrder, backend: bindings.LlamaBackend) -> BlockStore:
@@ -238,6 +250,59 @@ def open_store(order: GeneratorOrder, backend: bindings.LlamaBackend) -> BlockSt
         bindings.version(),
     )
     return BlockStore(Path(order.prefix_directory), "\n".join(parts).encode())
+
+
+def start_apart(engine: Engine, order: GeneratorOrder, backend: bindings.LlamaBackend) -> Engine:
+    """An engine with a cache of its own, for one sequence at a time whose prompt is computed in fixed pieces.
+
+    How a sum is rounded depends on how many tokens are computed together, on where in the cache the keys
+    stand and on what was cached before: here all of that depends on the request alone. Raises Unavailable
+    when there is no memory for a second cache.
+    """
+    piece = max(1, backend.batch_tokens // BUSY_PREFILL_SHARE)
+    needed, free = backend.cells * order.cell_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise errors.Unavailable(
+            f"a deterministic answer needs a cache of its own of {needed >> 20} MiB, but only "
+            f"{free >> 20} MiB of memory are free; lower generator.cells",
+            retry_after=RETRY_AFTER,
+        )
+    try:
+        own = bindings.LlamaBackend(
+            msgspec.structs.replace(order, batch_tokens=piece), backend.cells, lambda fraction: None, backend
+        )
+    except errors.SetupError as error:
+        raise errors.Unavailable(error.message, retry_after=RETRY_AFTER) from error
+    limits = dataclasses.replace(
+        engine.scheduler.limits, slots=1, batch_tokens=own.batch_tokens, busy_prefill_tokens=own.batch_tokens
+    )
+    return Engine(
+        own,
+        Scheduler(limits),
+        engine.emit,
+        totals=engine.totals,
+        drafts=order.draft,
+        retains=False,
+        fingerprint=engine.fingerprint,
+    )
+
+
+def fingerprint(order: GeneratorOrder) -> str:
+    """Of all that decides which text the same request gets: weights, arithmetic and its settings."""
+    facts = (
+        order.name,
+        order.weights_bytes,
+        order.threads or usable_cores(),
+        order.batch_tokens,
+        order.cells,
+        order.cache_type,
+        order.flash_attention,
+        order.repack,
+        order.draft,
+        bindings.version(),
+        bindings.system_info(),
+    )
+    return "fp_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
 def read_commands(channel: WorkerChannel, preparation: Preparation, engine: Engine) -> None:

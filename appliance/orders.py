@@ -135,6 +135,7 @@ def generator_order(
         prefix_directory=str(paths.prefixes(paths.cache()) / installed.name),
         fingerprint=",".join(file.sha256 for each in (installed, *adapters) for file in each.manifest.files),
         adapters=fitting,
+        cell_bytes=cell_bytes(facts, generator.cache_type),
     )
     return order, expected
 

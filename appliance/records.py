@@ -105,6 +105,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None  # None: no logprobs at all; 0: the chosen token's only
     ignore_eos: bool = False
+    deterministic: bool = False  # computed apart from everything that could change its rounding
 
 
 # Constraints on the answer's text
@@ -249,6 +250,7 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     prompt_tokens: int
     cached_tokens: int = 0
     warnings: tuple[str, ...] = ()
+    fingerprint: str = ""  # of all on the server's side that decides the text; "": nobody knows
 
 
 class TokenLogprob(Struct, frozen=True, kw_only=True):
@@ -451,6 +453,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     prefix_directory: str = ""
     fingerprint: str = ""  # of weights and of whatever else decides what the cache's bytes mean
     adapters: tuple[AdapterFile, ...] = ()
+    cell_bytes: int = 0  # of one token in the cache
 
 
 class EncoderModel(Struct, frozen=True, kw_only=True):

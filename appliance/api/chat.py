@@ -149,6 +149,7 @@ class _ChatShape:
         self._id, self._model, self._created = new_id("chatcmpl"), model, now()
         self._tier = UNSET if tier is None else tier
         self._calls_functions = calls_functions
+        self.fingerprint: str | None = None
 
     def whole(self, answer: Answer) -> ChatCompletion:
         return ChatCompletion(
@@ -165,6 +166,7 @@ class _ChatShape:
                 for index, choice in enumerate(answer.choices)
             ],
             usage=usage_body(answer.usage, answer.routes[0]),
+            system_fingerprint=answer.fingerprint,
             timings=timings_body(answer.timings),
             service_tier=self._tier,
             warnings=answer.warnings,
@@ -224,6 +226,7 @@ class _ChatShape:
             model=self._model,
             choices=choices,
             service_tier=self._tier,
+            system_fingerprint=self.fingerprint,
         )
 
 

@@ -57,6 +57,7 @@ class _TextShape:
     def __init__(self, model: str) -> None:
         self._id, self._model, self._created = new_id("cmpl"), model, now()
         self._offsets: dict[int, int] = {}
+        self.fingerprint: str | None = None
 
     def whole(self, answer: Answer) -> TextCompletion:
         return TextCompletion(
@@ -73,6 +74,7 @@ class _TextShape:
                 for index, choice in enumerate(answer.choices)
             ],
             usage=usage_body(answer.usage, answer.routes[0]),
+            system_fingerprint=answer.fingerprint,
             timings=timings_body(answer.timings),
             warnings=answer.warnings,
         )
@@ -101,7 +103,12 @@ class _TextShape:
 
     def _chunk(self, choices: list[TextChoice]) -> TextChunk:
         return TextChunk(
-            id=self._id, object="text_completion", created=self._created, model=self._model, choices=choices
+            id=self._id,
+            object="text_completion",
+            created=self._created,
+            model=self._model,
+            choices=choices,
+            system_fingerprint=self.fingerprint,
         )
 
 

@@ -90,10 +90,16 @@ class Answer:
     timings: Timings
     warnings: list[str]
     routes: list[Route]  # one per prompt
+    fingerprint: str | None = None
 
 
 class Shape(Protocol):
-    """How one surface writes answers. A shape belongs to one request and knows its id and model."""
+    """How one surface writes answers. A shape belongs to one request and knows its id and model.
+
+    `fingerprint` is set before a stream's first chunk.
+    """
+
+    fingerprint: str | None
 
     def whole(self, answer: Answer) -> msgspec.Struct: ...
 
@@ -127,6 +133,7 @@ def sampling_params(
         stop=stop,
         top_logprobs=top_logprobs,
         ignore_eos=bool(request.ignore_eos),
+        deterministic=bool(request.deterministic),
     )
 
 
@@ -182,7 +189,9 @@ async def _stream(
         await _abandon(beginning)
         raise
     if beginning.done():
-        warnings = warnings + _warnings_of(beginning.result())
+        started = beginning.result()
+        warnings = warnings + _warnings_of(started)
+        shape.fingerprint = started[0].fingerprint or None
     headers = route_headers([each.route() for each in generations], warnings)
     seconds = runtime_of(http).settings.limits.heartbeat
     heartbeat = Heartbeat(seconds, lambda: comment(waitings)) if seconds else None
@@ -233,23 +242,26 @@ def _combined(answers: Sequence[Answer], warnings: list[str]) -> Answer:
         timings=_sum_timings([answer.timings for answer in answers]),
         warnings=warnings + [warning for answer in answers for warning in answer.warnings],
         routes=[route for answer in answers for route in answer.routes],
+        fingerprint=answers[0].fingerprint,
     )
 
 
 async def collect(events: Events) -> Answer:
     choices: dict[int, Choice] = {}
     warnings: list[str] = []
+    fingerprint = ""
     async for event in events:
         match event:
             case Started():
                 warnings.extend(event.warnings)
+                fingerprint = event.fingerprint
             case list():
                 for delta in event:
                     choices.setdefault(delta.choice, Choice()).add(delta)
                     warnings.extend(delta.warnings)
             case Ended(usage=usage, timings=timings):
                 ordered = [choice for _, choice in sorted(choices.items())]
-                return Answer(ordered, usage, timings, warnings, [])
+                return Answer(ordered, usage, timings, warnings, [], fingerprint or None)
     raise InternalError("a generation ended without its end")
 
 
@@ -275,7 +287,9 @@ class _Lines:
         """An error after the first line can only be an event: the status is out."""
         try:
             if self._beginning is not None:
-                self._late_warnings = _warnings_of(await self._beginning)
+                started = await self._beginning
+                self._late_warnings = _warnings_of(started)
+                self._shape.fingerprint = started[0].fingerprint or None
             for number, generation in enumerate(self._generations):
                 async for event in generation.events:
                     for line in self._lines_of(event, number * (self._request.n or 1)):

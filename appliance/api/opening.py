@@ -49,6 +49,7 @@ _FORWARDED = (
     "seed",
     "stop",
     "ignore_eos",
+    "deterministic",
 )
 
 

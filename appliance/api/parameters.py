@@ -42,6 +42,12 @@ MESSAGE_RULES = (
 )
 
 
+SEED_WARNING = (
+    "seed fixes the draws, but company and cached prompts change the model's rounding, so another time the "
+    "text may differ; with `deterministic: true` it will not"
+)
+
+
 def check_chat(request: ChatRequest) -> list[str]:
     """The warnings for what is ignored. Raises UnsupportedParameter for what is refused."""
     warnings = [*apply(request, CHAT_RULES, ""), *_check_sampling(request)]
@@ -62,6 +68,8 @@ def _check_sampling(request: SamplingFields) -> Iterator[str]:
         raise UnsupportedParameter("stream_options needs `stream: true`", param="stream_options")
     if request.stream_options is not None and request.stream_options.include_obfuscation:
         yield "stream_options.include_obfuscation is ignored: chunks are not padded"
+    if request.seed is not None and not request.deterministic:
+        yield SEED_WARNING
 
 
 def _check_message(message: ChatMessage, path: str) -> Iterator[str]:

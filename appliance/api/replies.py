@@ -222,6 +222,7 @@ class ChatChunk(Struct, kw_only=True, omit_defaults=True):
     model: str
     choices: list[ChatChunkChoice]
     service_tier: SchedulingClass | UnsetType = UNSET
+    system_fingerprint: str | None = None
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
     warnings: list[str] | None = None
@@ -262,6 +263,7 @@ class TextChunk(Struct, kw_only=True, omit_defaults=True):
     created: int
     model: str
     choices: list[TextChoice]
+    system_fingerprint: str | None = None
     usage: UsageBody | None = None
     timings: TimingsBody | None = None
 

@@ -122,6 +122,7 @@ class SamplingFields(Struct, forbid_unknown_fields=True, kw_only=True):
     stream_options: StreamOptions | None = None
     user: Label | None = None
     ignore_eos: bool | None = None
+    deterministic: bool | None = None
     timeout: Deadline | None = None
     regex: Pattern | None = None
     grammar: Pattern | None = None

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read by OpenMP while llama.cpp is loaded. Its threads meet hundreds of times a token; by default those that
-# wait there spin, and where the processor has other work too, they spin away the time that the one they wait
-# for needs: on two busy cores that made a token 30 times slower. Asleep they leave it to others.
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Read by OpenMP while llama.cpp is loaded: how often its threads look again before they sleep, where they
+# meet hundreds of times a token. Asleep at once they take twice as long for a token of a small model.
+# Spinning for long, as is the default, they spin away the time that the one they wait for needs, where
+# others use the cores too; `cores` keeps them out of that, and this bounds what it costs until it has
+# noticed.
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
 import llama_cpp
 import llama_cpp.llama_cpp as llama
@@ -26,6 +29,7 @@ from llama_cpp._ggml import libggml
 from appliance.errors import ConfigError, InternalError, SetupError
 from appliance.llm import sampling
 from appliance.llm.backend import Content, Logits, Span
+from appliance.llm.cores import FreeCores, usable_cores
 from appliance.records import AdapterFile, GeneratorOrder, SamplingParams
 
 PIECE_BYTES = 256  # enough for nearly every token; longer ones are asked for twice
@@ -251,21 +255,31 @@ class LlamaSampler:
 
 
 class LlamaBackend:
-    """A model and its context.
+    """A model and its context; or, with `beside`, one more context of the model that another has loaded.
 
     Raises SetupError when the model cannot be loaded or its cache does not fit.
     """
 
-    def __init__(self, order: GeneratorOrder, cells: int, progress: Callable[[float], None]) -> None:
-        self._model = self._load(order, progress)
-        self._require_shareable_cache(order.name)
-        self.vocabulary = LlamaVocabulary(self._model)
+    def __init__(
+        self,
+        order: GeneratorOrder,
+        cells: int,
+        progress: Callable[[float], None],
+        beside: LlamaBackend | None = None,
+    ) -> None:
+        self._owns_model = beside is None
+        if beside is None:
+            self._model = self._load(order, progress)
+            self._require_shareable_cache(order.name)
+            self.vocabulary = LlamaVocabulary(self._model)
+        else:
+            self._model, self.vocabulary = beside._model, beside.vocabulary
         self.cells = cells
         most_sequences = min(int(llama.llama_max_parallel_sequences()), max(65, 2 * order.slots + 1))
         self.sequences = most_sequences - 1
         self._passage = self.sequences  # the sequence through which stored blocks go in and out
         self.batch_tokens = min(order.batch_tokens, cells)
-        threads = order.threads or len(os.sched_getaffinity(0))
+        threads = order.threads or usable_cores()
         params = llama.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = self.batch_tokens
@@ -276,9 +290,12 @@ class LlamaBackend:
         params.type_k = params.type_v = CACHE_TYPES[order.cache_type]
         params.flash_attn_type = FLASH_ATTENTION[order.flash_attention]
         params.no_perf = True
+        # What is computed apart must be rounded alike every time, and sums are split by threads.
+        self._cores = FreeCores(threads) if beside is None else None
         self.context = llama.llama_init_from_model(self._model, params)
         if not self.context:
-            llama.llama_model_free(self._model)
+            if self._owns_model:
+                llama.llama_model_free(self._model)
             raise SetupError(f"no memory for a cache of {cells} tokens: {_why()}")
         self._adapters: dict[str, tuple[Any, float]] = {}
         self._adapter = ""
@@ -383,9 +400,12 @@ class LlamaBackend:
     def decode(self, spans: Sequence[Span]) -> None:
         self._table = None
         self._rows = self._batch.fill(spans)
+        begun = time.monotonic()
         status = llama.llama_decode(self.context, self._batch.native)
         if status != 0:
             raise InternalError(f"llama_decode answered {status} for {self._batch.native.n_tokens} tokens")
+        if self._cores is not None and self._cores.computed(time.monotonic() - begun):
+            llama.llama_set_n_threads(self.context, self._cores.count, self._cores.count)
 
     def batch_index(self, row: int) -> int:
         """Where the `row`-th requested logits stand in the batch of the last decode."""
@@ -432,7 +452,8 @@ class LlamaBackend:
 
     def close(self) -> None:
         llama.llama_free(self.context)
-        llama.llama_model_free(self._model)
+        if self._owns_model:
+            llama.llama_model_free(self._model)
 
 
 def _bytes(content: Content) -> object:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LONGEST_KEY, SHORTEST_KEY = 4, 2
-LONGEST_DRAFT = 8
-# A step of 1 + n rows costs more than a step of one; a draft that is confirmed this rarely is not worth it.
-WORTHWHILE = 0.35
-MEMORY = 0.85  # weight of the past in the running rate of confirmation
-PAUSE = 24  # tokens without drafts after a bad run, before trying again
+LONGEST_KEY, SHORTEST_KEY = 4, 3
+# A row more costs a processor up to 0.7 of a step of one row, so a draft must be right nearly always to
+# pay: it begins with one token, doubles while all of it is confirmed, and shrinks to what was.
+FIRST_DRAFT, LONGEST_DRAFT = 1, 16
+SHORTEST_PAUSE, LONGEST_PAUSE = 16, 256  # tokens without drafts after one that was all wrong; doubles
 
 
 class PromptLookup:
@@ -24,8 +23,8 @@ class PromptLookup:
     def __init__(self, tokens: Sequence[int]) -> None:
         self._places: dict[tuple[int, ...], int] = {}
         self._indexed = 0
-        self._rate = 1.0
-        self._pause = 0
+        self._length = FIRST_DRAFT
+        self._pause, self._next_pause = 0, SHORTEST_PAUSE
         self._index(tokens)
 
     def propose(self, tokens: Sequence[int], at_most: int) -> list[int]:
@@ -34,7 +33,7 @@ class PromptLookup:
         if self._pause > 0:
             self._pause -= 1
             return []
-        length = min(at_most, LONGEST_DRAFT if self._rate > 2 * WORTHWHILE else LONGEST_DRAFT // 2)
+        length = min(at_most, self._length)
         for size in range(LONGEST_KEY, SHORTEST_KEY - 1, -1):
             place = self._places.get(tuple(tokens[-size:]))
             if place is not None:
@@ -45,9 +44,14 @@ class PromptLookup:
         """How the last draft fared."""
         if drafted == 0:
             return
-        self._rate = MEMORY * self._rate + (1 - MEMORY) * confirmed / drafted
-        if self._rate < WORTHWHILE:
-            self._rate, self._pause = WORTHWHILE, PAUSE
+        if confirmed == drafted:
+            self._length = min(LONGEST_DRAFT, 2 * self._length)
+            self._next_pause = SHORTEST_PAUSE
+        elif confirmed:
+            self._length = confirmed
+        else:
+            self._length = FIRST_DRAFT
+            self._pause, self._next_pause = self._next_pause, min(LONGEST_PAUSE, 2 * self._next_pause)
 
     def _index(self, tokens: Sequence[int]) -> None:
         """Remember what stands before every token but the last: its own continuation is not known yet."""

@@ -101,6 +101,10 @@ class Engine:
     totals: Totals = field(default_factory=Totals)
     drafts: bool = True
     store: BlockStore = field(default_factory=lambda: BlockStore(None))
+    retains: bool = True  # what was computed of a prompt serves the next one with the same beginning
+    fingerprint: str = ""
+    start_apart: Callable[[], Engine] | None = None  # an engine for those that ask to be computed apart
+    _apart: Engine | None = None
     _requests: dict[int, _Request] = field(default_factory=dict)
     _stopping: bool = False
     _failures: int = 0
@@ -115,7 +119,7 @@ class Engine:
 
     def run(self) -> None:
         """Live until a Stop has been obeyed, and what is worth keeping has been kept."""
-        while not (self._stopping and self.scheduler.is_idle):
+        while not (self._stopping and self.is_idle):
             self.take_commands()
             self.step()
         while self.rest():
@@ -124,7 +128,7 @@ class Engine:
 
     def take_commands(self) -> None:
         """Obey everything in the inbox; wait for something when there is nothing to compute."""
-        if self.scheduler.is_idle and not self._stopping:
+        if self.is_idle and not self._stopping:
             while self.inbox.empty() and self.rest():
                 pass
             self.check()
@@ -132,8 +136,20 @@ class Engine:
         while not self.inbox.empty():
             self._obey(self.inbox.get())
 
+    @property
+    def is_idle(self) -> bool:
+        return self.scheduler.is_idle and self._apart is None
+
     def step(self) -> None:
-        """Compute and emit one step, if there is anything to compute."""
+        """Compute and emit one step, if there is anything to compute; and one of those computed apart."""
+        self._step()
+        if self._apart is not None:
+            self._apart.step()
+            if self._apart.is_idle:
+                self._apart.backend.close()
+                self._apart = None
+
+    def _step(self) -> None:
         self._enforce_deadlines()
         self._draft()
         plan = self.scheduler.plan()
@@ -178,6 +194,8 @@ class Engine:
                 self._admit(command)
             case Cancel():
                 self._end_early(command.id, errors.Cancelled("the request was cancelled"))
+                if self._apart is not None:
+                    self._apart._obey(command)
             case Measure():
                 self.emit(self._stats(command.id))
             case Stop():
@@ -205,6 +223,10 @@ class Engine:
         try:
             if self._stopping:
                 raise errors.Draining("the model is being stopped", retry_after=1.0)
+            if admit.sampling.deterministic and self.start_apart is not None:
+                self._apart = self._apart or self.start_apart()
+                self._apart._admit(admit)
+                return
             self.scheduler.submit(sequences)
         except errors.HearthError as error:
             self.emit(Failed(id=admit.id, error=errors.pack(error)))
@@ -220,7 +242,7 @@ class Engine:
 
     def _end_early(self, request: int, error: errors.HearthError, *, retain: bool = True) -> None:
         """Give back all that a request holds and tell why, if it is still alive."""
-        for sequence in self.scheduler.cancel(request, retain=retain):
+        for sequence in self.scheduler.cancel(request, retain=retain and self.retains):
             self._close_sampler(sequence)
         if self._requests.pop(request, None) is not None:
             self.emit(Failed(id=request, error=errors.pack(error)))
@@ -253,6 +275,7 @@ class Engine:
                         prompt_tokens=sequence.prompt_length,
                         cached_tokens=sequence.cached,
                         warnings=request.admit.warnings,
+                        fingerprint=self.fingerprint,
                     )
                 )
 
@@ -359,7 +382,7 @@ class Engine:
         if not finished:
             return
         for sequence in [s for s in self.scheduler.running if (s.request, s.choice) in finished]:
-            self.scheduler.finish(sequence)
+            self.scheduler.finish(sequence, retain=self.retains)
             self._close_sampler(sequence)
             request = self._requests[sequence.request]
             request.open_choices -= 1
@@ -400,10 +423,11 @@ class Engine:
 
     def _stats(self, id: int) -> WorkerStats:
         scheduler = self.scheduler
+        apart = self._apart.scheduler if self._apart is not None else None
         return WorkerStats(
             id=id,
-            running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
+            running=len(scheduler.running) + (len(apart.running) if apart else 0),
+            waiting=len(scheduler.waiting) + (len(apart.waiting) if apart else 0),
             slots=scheduler.limits.slots,
             cells=scheduler.limits.cells,
             cells_used=scheduler.ledger.used,

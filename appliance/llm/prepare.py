@@ -20,7 +20,15 @@ from appliance.llm.dialects.stream import AnswerStream
 from appliance.llm.engine import Admit
 from appliance.llm.grammar import GrammarCompiler, Matcher
 from appliance.llm.template import GENERIC_TEMPLATE, SEVER, ChatTemplate
-from appliance.records import ChatPrompt, Generate, Prompt, TextPrompt, TokenPrompt, ToolChoice
+from appliance.records import (
+    ChatPrompt,
+    Generate,
+    Prompt,
+    SamplingParams,
+    TextPrompt,
+    TokenPrompt,
+    ToolChoice,
+)
 
 GENERIC_WARNING = (
     "this model carries no chat template; a generic ChatML prompt was used, which it may not understand"
@@ -75,7 +83,6 @@ class Preparer:
             )
         wanted = request.sampling.max_tokens
         end = self._context_length if wanted is None else len(prompt) + wanted
-        seed = request.sampling.seed
         warnings = (
             []
             if chat is None
@@ -91,7 +98,7 @@ class Preparer:
             prompt=prompt,
             sampling=request.sampling,
             choices=request.choices,
-            seed=secrets.randbits(32) if seed is None else seed & 0xFFFFFFFF,
+            seed=self._seed(request.sampling),
             limit=min(end, self._context_length),
             arrived=arrived,
             deadline=None if request.deadline is None else arrived + request.deadline,
@@ -103,6 +110,13 @@ class Preparer:
             adapter=request.adapter,
             namespace=f"{request.namespace}\n{request.adapter}" if request.adapter else request.namespace,
         )
+
+    @staticmethod
+    def _seed(params: SamplingParams) -> int:
+        """Without a word from the client: any, but always the same one where answers must be."""
+        if params.seed is not None:
+            return params.seed & 0xFFFFFFFF
+        return 0 if params.deterministic else secrets.randbits(32)
 
     def _constrain(self, request: Generate, budget: int) -> Constrained | None:
         """A forced tool call goes before a constraint on the text.

@@ -158,7 +158,13 @@ class Routed:
             warnings = (*warnings, *left_out(self._request, self._through.platform_types[model.platform]))
         prompt_tokens = answer.started.prompt_tokens if answer.started else guess_tokens(self._request.prompt)
         cached = answer.started.cached_tokens if answer.started else 0
-        return Started(id=self._id, prompt_tokens=prompt_tokens, cached_tokens=cached, warnings=warnings)
+        return Started(
+            id=self._id,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached,
+            warnings=warnings,
+            fingerprint=answer.started.fingerprint if answer.started else "",
+        )
 
     def _mark(self, place: Continuation) -> Delta:
         """Tells the client, with no text, that another model goes on from here."""

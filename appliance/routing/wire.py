@@ -35,7 +35,7 @@ MAX_TOOL_CALLS = 128
 
 # Sampling parameters of the API itself, and those that only some servers take.
 _COMMON = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop")
-_OWN = frozenset(["top_k", "min_p", "repeat_penalty", "ignore_eos"])
+_OWN = frozenset(["top_k", "min_p", "repeat_penalty", "ignore_eos", "deterministic"])
 _EXTRA: dict[str, dict[str, str]] = {
     "vllm": {
         "top_k": "top_k",
@@ -54,6 +54,7 @@ _EXTRA: dict[str, dict[str, str]] = {
         "min_p": "min_p",
         "repeat_penalty": "repeat_penalty",
         "ignore_eos": "ignore_eos",
+        "deterministic": "deterministic",
     },
     "xinference": {"top_k": "top_k", "repeat_penalty": "repetition_penalty"},
 }

@@ -16,8 +16,9 @@ MOST_SECONDS = 3600
 
 
 def names() -> list[str]:
-    """Every benchmark beside this file."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    """Every benchmark beside this file: a module, or a package with a `__main__`."""
+    modules = {path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_")}
+    return sorted(modules | {path.parent.name for path in HERE.glob("*/__main__.py")})
 
 
 def main(argv: Sequence[str]) -> int:
