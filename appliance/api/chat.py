@@ -17,12 +17,11 @@ from appliance.api.generation import (
     keep_alive_of,
     now,
     sampling_params,
-    scheduling_class_of,
     timings_body,
 )
 from appliance.api.grounding import grounding_of
 from appliance.api.messages import messages_of
-from appliance.api.opening import given_of, open_generation
+from appliance.api.opening import given_of, open_generation, scheduling_class_of
 from appliance.api.replies import (
     AssistantMessage,
     CalledFunction,

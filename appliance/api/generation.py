@@ -30,7 +30,6 @@ from appliance.records import (
     Ended,
     FinishReason,
     SamplingParams,
-    SchedulingClass,
     Started,
     Timings,
     TokenLogprob,
@@ -140,11 +139,6 @@ def sampling_params(
 def keep_alive_of(request: SamplingFields) -> float | None:
     """Seconds; None when the request does not say. Raises InvalidValue for what is no duration."""
     return None if request.keep_alive is None else keep_alive.parse(request.keep_alive)
-
-
-def scheduling_class_of(tier: str | None) -> SchedulingClass:
-    """`service_tier` as a class among those that wait; tiers that are not known here count as default."""
-    return "flex" if tier == "flex" else "priority" if tier == "priority" else "default"
 
 
 def _given(value: Number | None, default: Number) -> Number:

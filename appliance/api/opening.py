@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from appliance.api.context import principal_of, runtime_of
+from appliance.api.inner import CLASS_KEY
 from appliance.api.schemas import SamplingFields
 from appliance.api.waiting import Waiting
 from appliance.config.routing import Task
@@ -37,6 +38,7 @@ POLICY_HEADER = "x-hearth-policy"
 TASK_HEADER = "x-hearth-task"
 CONVERSATION_HEADER = "x-hearth-conversation"
 
+TIERS = ("auto", "default", "flex", "priority")  # of `service_tier`
 TASKS = tuple(task for task in get_args(Task) if task not in ("embed", "rerank"))
 _FORWARDED = (
     "temperature",
@@ -68,6 +70,11 @@ class Generation:
 def given_of(request: SamplingFields) -> frozenset[str]:
     """The sampling parameters that the client itself set; others are left to the model that answers."""
     return frozenset(name for name in _FORWARDED if getattr(request, name) is not None)
+
+
+def scheduling_class_of(tier: str | None) -> SchedulingClass:
+    """`service_tier` as a class among those that wait; tiers that are not known here count as default."""
+    return "flex" if tier == "flex" else "priority" if tier == "priority" else "default"
 
 
 def open_generation(
@@ -107,7 +114,7 @@ def open_generation(
                 bases=bases,
                 is_local_only=is_local_only,
                 keep_alive=keep_alive,
-                scheduling_class=scheduling_class,
+                scheduling_class=http.scope.get(CLASS_KEY) or scheduling_class,
                 on_wait=waiting.note,
             ),
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from appliance.api.opening import TIERS
 from appliance.api.rules import Rule, apply, is_empty, never
 from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, SamplingFields
 from appliance.errors import UnsupportedParameter
-
-TIERS = ("auto", "default", "flex", "priority")
 
 CHAT_RULES = (
     Rule("modalities", lambda v: v == ["text"], "the local models read and write text only"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.api.opening import TIERS
 from appliance.api.responses.schemas import (
     CompactResponse,
     CountInputTokens,
@@ -36,7 +37,7 @@ CREATE_RULES = (
     Rule("moderation", is_empty, "there is no moderation model"),
     Rule("image", is_empty, "the local models read and write text only"),
     Rule("access_programs", is_empty, "there are no access programs here", refuses=False),
-    Rule("service_tier", lambda v: v in ("auto", "default"), "there is one service tier", refuses=False),
+    Rule("service_tier", lambda v: v in TIERS, "the tiers are default, flex and priority", refuses=False),
     Rule("safety_identifier", never, "requests are not tracked by user", refuses=False),
     Rule("user", never, "requests are not tracked by user", refuses=False),
     *CACHE_RULES,
@@ -51,7 +52,12 @@ TEXT_RULES = (Rule("verbosity", never, "the local models have no verbosity setti
 COUNT_RULES = (Rule("personality", is_empty, "the local models have no personalities", refuses=False),)
 COMPACT_RULES = (
     Rule("image", is_empty, "the local models read and write text only"),
-    Rule("service_tier", lambda v: v in ("auto", "default"), "there is one service tier", refuses=False),
+    Rule(
+        "service_tier",
+        lambda v: v in ("auto", "default"),
+        "a summary is written as any request",
+        refuses=False,
+    ),
     *CACHE_RULES,
 )
 TOOL_RULES = (

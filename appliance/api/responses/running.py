@@ -16,7 +16,7 @@ from starlette.requests import Request
 from appliance.api.context import runtime_of
 from appliance.api.generation import now, started_of
 from appliance.api.grounding import FromPassages, Grounding
-from appliance.api.opening import Generation, given_of, open_generation
+from appliance.api.opening import Generation, given_of, open_generation, scheduling_class_of
 from appliance.api.responses import rules
 from appliance.api.responses.compaction import compact
 from appliance.api.responses.context import conversation_id, earlier_items, resolved, since_compaction
@@ -113,6 +113,7 @@ class Job:
             given=given_of(sampling_fields(request)),
             constraint=constraint_of(request),
             deadline=request.timeout,
+            scheduling_class=scheduling_class_of(request.service_tier),
             conversation=request.prompt_cache_key or conversation_id(request) or "",
             bases=grounding.bases,
             is_local_only=grounding.is_local_only,
@@ -253,7 +254,7 @@ def _body(http: Request, request: CreateResponse, context: Context, *, keeps: bo
         prompt_cache_key=request.prompt_cache_key,
         reasoning={"effort": request.reasoning.effort if request.reasoning else None, "summary": None},
         safety_identifier=request.safety_identifier,
-        service_tier="default",
+        service_tier=scheduling_class_of(request.service_tier),
         store=keeps,
         temperature=defaults.temperature if request.temperature is None else request.temperature,
         text={"format": {"type": "text"}} | (msgspec.to_builtins(request.text) if request.text else {}),
