@@ -133,11 +133,18 @@ def generator_order(
         prefix_memory=generator.prefix_memory,
         prefix_disk=generator.prefix_disk,
         prefix_directory=str(paths.prefixes(paths.cache()) / installed.name),
-        fingerprint=",".join(file.sha256 for each in (installed, *adapters) for file in each.manifest.files),
+        fingerprint=_fingerprint(installed, adapters),
         adapters=fitting,
         cell_bytes=cell_bytes(facts, generator.cache_type),
     )
     return order, expected
+
+
+def _fingerprint(installed: Installed, adapters: Sequence[Installed]) -> str:
+    """Of everything in the files that decides what the cache's bytes mean; an adapter's strength does too."""
+    parts = [file.sha256 for each in (installed, *adapters) for file in each.manifest.files]
+    parts += [f"{each.name}*{each.manifest.adapter.scale}" for each in adapters if each.manifest.adapter]
+    return ",".join(parts)
 
 
 def _adapter_files(adapters: Sequence[Installed], source: ModelSource, base: Extent) -> Iterator[AdapterFile]:
