@@ -26,8 +26,6 @@ from appliance.store.rows import Hit
 
 Vector = NDArray[np.float32]
 
-SATURATED = 1.2  # what a word adds to BM25 where it stands as often as in the average chunk
-
 
 class Tuning(Struct, frozen=True, kw_only=True):
     """The weights; measured on Cranfield and XQuAD, see docs/KNOWLEDGE.md."""
@@ -109,8 +107,7 @@ def retrieve(
             cosines[id] = max(cosine, cosines.get(id, -1.0))
         for id, score in by_words.items():
             bm25[id] = max(score, bm25.get(id, 0.0))
-        if by_words and words.weight:
-            coverage = max(coverage, min(1.0, max(by_words.values()) / (SATURATED * words.weight)))
+        coverage = max(coverage, words.coverage)
     total = blended([(1 / len(rankings), ranking) for ranking in rankings])
     hits = editions.hits(connection, edition, list(total)[:limit])
     trace.mark("texts")

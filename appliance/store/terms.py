@@ -23,6 +23,10 @@ POSTINGS = 3_000  # some 1.5 ms
 REMEMBERED_COUNTS = 50_000
 
 
+SATURATED = 1.2  # what a word adds to BM25 where it stands as often as in the average chunk
+FEW_CHUNKS = 200
+
+
 class Ranked(NamedTuple):
     """A chunk and its BM25 score; higher is better."""
 
@@ -31,10 +35,10 @@ class Ranked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The ranked chunks, and the weight of all telling words of the query: the sum of their idf."""
+    """The ranked chunks, and which share of the query's words, by their idf, the best of them holds."""
 
     ranked: list[Ranked]
-    weight: float
+    coverage: float
 
 
 def create(connection: Connection, edition: int) -> None:
@@ -100,10 +104,12 @@ def search(
     """The best chunks by BM25, best first; only of `documents` if given. `total`: chunks in the edition."""
     stems = _stems(connection, query_words(query, QUERY_WORDS))
     known = {word: counts.of(connection, edition, word, stem) for word, stem in stems.items()}
-    weight = sum(math.log((total - min(n, total) + 0.5) / (n + 0.5) + 1) for n in known.values())
+    weights = {
+        word: math.log((total - min(count, total) + 0.5) / (count + 0.5) + 1) for word, count in known.items()
+    }
     words = _affordable(known)
     if not words:
-        return Found([], weight)
+        return Found([], 0.0)
     expression = " OR ".join(f'"{word}"' for word in words)
     condition, more = "", cast("tuple[str | int, ...]", ())
     if documents is not None:
@@ -117,7 +123,25 @@ def search(
         f" WHERE terms_{edition:d} MATCH ?{condition} ORDER BY score DESC LIMIT ?",
         (expression, *more, limit),
     )
-    return Found([Ranked(int(row[0]), float(row[1])) for row in rows], weight)
+    ranked = [Ranked(int(row[0]), float(row[1])) for row in rows]
+    if not ranked:
+        return Found([], 0.0)
+    if total < FEW_CHUNKS:
+        held = _weight_held(connection, edition, ranked[0].chunk, weights)
+    else:
+        held = ranked[0].score / SATURATED
+    return Found(ranked, min(1.0, held / sum(weights.values())))
+
+
+def _weight_held(connection: Connection, edition: int, chunk: int, weights: dict[str, float]) -> float:
+    """The weight of the words that the chunk holds. Among few chunks BM25's own idf says nothing: what stands
+    in half of them is worth nothing to it."""
+    statement = f"SELECT 1 FROM terms_{edition:d} WHERE rowid = ? AND terms_{edition:d} MATCH ?"  # noqa: S608
+    return sum(
+        weight
+        for word, weight in weights.items()
+        if connection.execute(statement, (chunk, f'"{word}"')).fetchone() is not None
+    )
 
 
 def _affordable(counts: dict[str, int]) -> list[str]:

@@ -134,7 +134,7 @@ def test_the_documents_operations_are_well_formed(document: dict[str, Any]) -> N
         for method, operation in item.items():
             assert operation["summary"]
             assert "200" in operation["responses"]
-            assert method == "post" or "requestBody" not in operation
+            assert method in ("post", "put") or "requestBody" not in operation
             given = operation.get("parameters", ())
             in_path = {each["name"] for each in given if each["in"] == "path"}
             assert in_path == set(re.findall(r"\{(\w+)\}", path))
