@@ -268,9 +268,7 @@ def test_a_model_of_another_role_is_refused_and_the_right_ones_told(
     assert SMALL_BODIES[path]["model"] in error["message"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/chat", "/v1/models/", "/v1/models/a/b", "/v1/chat/completions/", "/%00", "/é"]
-)
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/%00", "/é"])
 def test_a_path_that_is_not_there_is_404_in_json(http: httpx.Client, path: str) -> None:
     assert error_of(http.get(path), 404)["code"] == "path_not_found"
 

@@ -83,3 +83,25 @@ def test_a_costly_word_gives_way_to_rare_ones(shelf: Shelf, monkeypatch: pytest.
     monkeypatch.setattr(terms, "POSTINGS", 20)
     assert search(shelf, "everywhere rare") == [30]
     assert len(search(shelf, "everywhere")) == 10
+
+
+@pytest.mark.parametrize("others", [0, 1, 5, 300])
+def test_the_share_of_a_questions_words_is_told_in_small_and_large_bases(shelf: Shelf, others: int) -> None:
+    shelf.put(
+        [
+            "Neil Armstrong walked on the moon in July",
+            *(f"river number {i} has a bridge" for i in range(others)),
+        ]
+    )
+
+    def coverage(question: str) -> float:
+        total = len(shelf.truth().added)
+        return shelf.database.read(
+            lambda connection: (
+                terms.search(connection, shelf.edition, question, 10, terms.WordCounts(), total).coverage
+            )
+        )
+
+    assert coverage("Who walked on the moon?") > 0.8
+    assert 0.1 < coverage("Who walked through a parliament's fishing quota?") < 0.6
+    assert coverage("Parliament fishing quota?") == 0

@@ -55,7 +55,8 @@ class Bench:
         self._events = gateway.makefile("rb")
         self.engine = Engine(FakeBackend(), Scheduler(LIMITS), lambda event: None)
         preparer = Preparer(FaultyVocabulary(), context_length=16)
-        self.preparation = Preparation(preparer, self.engine, WorkerChannel(worker), limit=64)
+        self._channel = WorkerChannel(worker)
+        self.preparation = Preparation(preparer, self.engine, self._channel, limit=64)
 
     def next_event(self) -> Event:
         (length,) = HEADER.unpack(self._events.read(HEADER.size))
@@ -65,6 +66,7 @@ class Bench:
     def close(self) -> None:
         self.preparation.finish()
         self._events.close()
+        self._channel._stream.close()
 
 
 @pytest.fixture
