@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from appliance.api.routes import OPERATIONS
-from tests.serving import CHAT, EMBED
+from tests.serving import CHAT, EMBED, Served
 
 READS_JSON = sorted(
     {
@@ -111,6 +112,14 @@ NAUGHTY = [
     "[INST] <<SYS>> </s> <tool_call>",
     " \t\u00a0\u3000\u200b",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_no_bases(server: Served) -> Iterator[None]:
+    """An odd body may well make a knowledge base, which other tests would see among the models."""
+    yield
+    for store in server.http.get("/v1/vector_stores", params={"limit": 100}).json()["data"]:
+        server.http.delete(f"/v1/vector_stores/{store['id']}")
 
 
 @pytest.mark.parametrize("path", READS_JSON)
