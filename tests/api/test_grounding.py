@@ -84,11 +84,12 @@ def test_a_stream_ends_with_the_citations(server: Served) -> None:
         "messages": [{"role": "user", "content": QUESTION}],
         "temperature": 0,
         "max_tokens": 40,
+        "deterministic": True,
         "stream": True,
     }
     with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
         events = events_of(response)
-    whole = message(ask(server, f"{CHAT}@sky"))
+    whole = message(ask(server, f"{CHAT}@sky", deterministic=True))
     assert text_of(events) == whole["content"]
     last = [event for event in events if event["choices"] and event["choices"][0]["finish_reason"]][-1]
     assert last["choices"][0]["delta"]["annotations"] == whole["annotations"]
