@@ -92,7 +92,7 @@ def _ask_base(
 ) -> None:
     """The answer as it comes, then where it was found."""
     from appliance.cli.kb import print_sources
-    from appliance.cli.kb_client import KnowledgeClient
+    from appliance.client.knowledge import KnowledgeClient
 
     citations: list[dict[str, Any]] = []
     messages = [*_opening(system), {"role": "user", "content": text}]

@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from appliance.cli.kb_client import KnowledgeClient, files_under
 from appliance.cli.options import URL
 from appliance.client import RemoteError
+from appliance.client.knowledge import KnowledgeClient, files_under
 from appliance.errors import InvalidValue
 
 BATCH = 500

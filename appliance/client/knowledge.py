@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from appliance.client import Client, RemoteError
+from appliance.client.http import Client, RemoteError
 from appliance.errors import InvalidValue
 
 PAGE = 100

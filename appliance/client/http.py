@@ -1,4 +1,4 @@
-"""A typed client of our own API, for the command line and the terminal UI. Knows HTTP, not server rooms.
+"""The connection to a server, its models, and what operators see and do.
 
 Errors come back as the typed errors they were on the server; a server that is not there is Unavailable with
 the sentence that helps.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import httpx
 import msgspec
 
 from appliance import admin
-from appliance.errors import HearthError, InternalError, Unavailable
+from appliance.errors import ConfigError, HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 3.0
@@ -34,7 +35,17 @@ class RemoteError(HearthError):
 class Client:
     """A connection to a Hearth server; a context manager."""
 
-    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        authority: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`authority`: a PEM file with the certificates to trust, for a server with one of its own.
+        `transport`: what carries the requests, in place of connections of this client's own.
+        """
         self.url = (url or os.environ.get("HEARTH_URL") or DEFAULT_URL).rstrip("/")
         key = key or os.environ.get("HEARTH_API_KEY")
         self._http = httpx.Client(
@@ -43,6 +54,8 @@ class Client:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             follow_redirects=False,
             trust_env=False,
+            transport=transport,
+            verify=trust(authority) if transport is None else True,
         )
 
     def __enter__(self) -> Client:
@@ -142,6 +155,20 @@ class Client:
 
     def _unreachable(self, error: httpx.TransportError) -> Unavailable:
         return Unavailable(f"no Hearth answers at {self.url} ({error}); start one with `hearth serve`")
+
+
+def trust(authority: str | None = None) -> ssl.SSLContext | bool:
+    """What to check a server's certificate with; `$HEARTH_CA` names the file where `authority` does not.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    authority = authority or os.environ.get("HEARTH_CA")
+    if not authority:
+        return True
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError(f"cannot read certificates of {authority}: {error.strerror or error}") from error
 
 
 def _of(model: str) -> str:

@@ -1,0 +1,8 @@
+"""A typed client of our own API, for the command line and the terminal UI. Knows HTTP, not server rooms.
+
+`http` has the connection, models and what operators do; `knowledge` adds knowledge bases and their files.
+"""
+
+from appliance.client.http import Client, RemoteError
+
+__all__ = ["Client", "RemoteError"]
