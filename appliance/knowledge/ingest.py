@@ -2,7 +2,9 @@
 
 The queue is the database: a document waits there as `in_progress` until the transaction that holds its text,
 its chunks and its vectors also says `completed`. So nothing is acknowledged before it is on the disk, and a
-crash at any moment means doing one document again. While some documents are embedded the next is being read.
+crash at any moment means doing a few documents again. Small plain texts go through all steps together, which
+saves each its own process, embedder's batch and sync; what goes wrong for them together is done again one by
+one, so a status is always the document's own. While some are embedded the next are being read.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from appliance.errors import HearthError, InternalError, Overloaded, StorageFull, Unavailable
 from appliance.knowledge.chunk import embedded_text
 from appliance.knowledge.embedding import Embedding, ServedEmbedder
+from appliance.knowledge.extract.kinds import is_named_plain
 from appliance.knowledge.extract.messages import Job, Limits, Pieces, Refusal, Reply
 from appliance.knowledge.extraction import Extraction
 from appliance.knowledge.files import Files
@@ -32,18 +36,29 @@ from appliance.store.rows import Chunk, Document, Edition
 log = logging.getLogger("hearth.knowledge")
 
 READ_AHEAD = 2
-AT_ONCE = 4  # documents being embedded: small ones share the encoder's batches
+AT_ONCE = 4  # groups of documents being embedded, so that the encoder never waits for a commit
+TOGETHER = 32  # documents of a group
+TOGETHER_BYTES = 64 * 1024  # of their files: some seconds of embedding
 RETRY_SECONDS = 2.0
 EMBED_AT_ONCE = 256  # chunks
 
 
 class _Read(NamedTuple):
-    """A document that has been read, for the edition and embedder that were current then."""
+    """A document that has been read."""
 
     document: Document
+    reply: Reply
+
+
+class _Group(NamedTuple):
+    """Documents of one base that have been read, for the edition and embedder that were current then."""
+
     edition: Edition
     served: ServedEmbedder | None
-    reply: Reply
+    reads: list[_Read]
+
+
+Embedded = tuple[list[Chunk], NDArray[np.float32]]
 
 
 class _Superseded(Exception):
@@ -55,7 +70,7 @@ class _Superseded(Exception):
 
 
 class Ingest:
-    """`start` in a running event loop; `stop` ends after the document's present step, losing nothing."""
+    """`start` in a running event loop; `stop` ends after the documents' present step, losing nothing."""
 
     def __init__(
         self,
@@ -70,7 +85,7 @@ class Ingest:
         self._extraction, self._embedding, self._limits = extraction, embedding, limits
         self._wake = asyncio.Event()
         self._finished = asyncio.Event()
-        self._read: asyncio.Queue[_Read] = asyncio.Queue(READ_AHEAD)
+        self._read: asyncio.Queue[_Group] = asyncio.Queue(READ_AHEAD)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -93,12 +108,11 @@ class Ingest:
         """Until some document has been finished, well or not."""
         await self._finished.wait()
 
-    async def prepare(
-        self, served: ServedEmbedder, job: Job, name: str
-    ) -> tuple[Pieces, list[Chunk], NDArray[np.float32]] | Refusal:
-        """The job's text with its chunks and their vectors. Raises what the embedder raises."""
-        reply = await self._extraction.run(job)
-        return reply if isinstance(reply, Refusal) else (reply, *await self._embed(served, reply))
+    async def prepare(self, served: ServedEmbedder, jobs: Sequence[Job]) -> list[Embedded | Refusal]:
+        """Each job's chunks and their vectors. Raises what the embedder raises."""
+        replies = await self._extraction.run(jobs)
+        embedded = iter(await self._embed(served, [each for each in replies if isinstance(each, Pieces)]))
+        return [reply if isinstance(reply, Refusal) else next(embedded) for reply in replies]
 
     def job(self, document: Document, served: ServedEmbedder, text: str = "", spans: bytes = b"") -> Job:
         """How to read the document's file; or, given its text, to chunk that anew."""
@@ -128,90 +142,124 @@ class Ingest:
             if found is None:
                 await self._wake.wait()
                 continue
-            document, edition = found
-            last = document.id
-            await self._read.put(await self._read_one(document, edition))
+            waiting, edition = found
+            last = waiting[-1].id
+            await self._read.put(await self._read_some(waiting, edition))
 
-    async def _read_one(self, document: Document, edition: Edition) -> _Read:
+    async def _read_some(self, waiting: Sequence[Document], edition: Edition) -> _Group:
         served = self._embedding.find(edition.fingerprint)
+        replies: Sequence[Reply]
         if served is None:
-            reply: Reply = Refusal(
+            unserved = Refusal(
                 "server_error",
                 f"the knowledge base was made with the embedder {edition.embedder}, which is not served now; "
                 "serve it again, or run `hearth kb reindex`",
             )
+            replies = [unserved] * len(waiting)
         else:
-            reply = await self._extraction.run(self.job(document, served))
-        return _Read(document, edition, served, reply)
+            replies = await self._extraction.run([self.job(document, served) for document in waiting])
+        return _Group(edition, served, [_Read(*each) for each in zip(waiting, replies, strict=True)])
 
     # Embedding and committing
 
     async def _commit_all(self) -> None:
         while True:
-            read = await self._read.get()
-            document = read.document
-            while True:
-                try:
-                    await self._finish(read)
-                    break
-                except _Superseded as change:
-                    read = await self._read_one(document, change.edition)
-                except (StorageFull, Unavailable, Overloaded) as error:
-                    # The disk may be freed, the encoder may come back: the document waits as it is.
-                    log.warning("%s waits: %s", document.name, error.message)
-                    await asyncio.sleep(RETRY_SECONDS)
-                except Exception as error:
-                    log.exception("%s failed", document.name)
-                    message = (
-                        error.message if isinstance(error, HearthError) else "an internal error occurred"
-                    )
-                    read = read._replace(reply=Refusal("server_error", message))
+            group = await self._read.get()
+            if len(group.reads) == 1 or not await self._finish_together(group):
+                for read in group.reads:
+                    await self._finish_alone(group._replace(reads=[read]))
             self._finished.set()
             self._finished = asyncio.Event()
 
-    async def _finish(self, read: _Read) -> None:
-        document, reply = read.document, read.reply
-        if isinstance(reply, Refusal):
-            await self._fail(document, reply)
-            return
-        assert read.served is not None
-        chunks, vectors = await self._embed(read.served, reply)
-        gone = await write(
-            self._database,
-            lambda connection: _commit(connection, document, read.edition, reply, chunks, vectors),
-        )
-        if gone is not None:
-            await asyncio.to_thread(self._indexes.refresh, read.edition.id)
-            self._files.erase(gone)
+    async def _finish_together(self, group: _Group) -> bool:
+        """False when something was in the way of any of them; then nothing was done."""
+        try:
+            await self._finish(group)
+        except Exception as error:
+            log.info("%d documents are finished one by one: %r", len(group.reads), error)
+            return False
+        return True
 
-    async def _embed(self, served: ServedEmbedder, reply: Pieces) -> tuple[list[Chunk], NDArray[np.float32]]:
-        chunks = [
-            Chunk(begins=begins, ends=ends, page=page, heading=heading, text=reply.text[begins:ends])
-            for begins, ends, page, heading in reply.pieces
-        ]
-        parts = []
-        for begin in range(0, len(chunks), EMBED_AT_ONCE):
-            texts = [
-                embedded_text(chunk.heading, chunk.text) for chunk in chunks[begin : begin + EMBED_AT_ONCE]
-            ]
-            parts.append(await self._embedding.embed(served, texts, "passage"))
-        if not parts:
-            raise InternalError("a text without chunks reached the embedder")
-        return chunks, np.concatenate(parts)
+    async def _finish_alone(self, group: _Group) -> None:
+        ((document, _),) = group.reads
+        while True:
+            try:
+                await self._finish(group)
+                return
+            except _Superseded as change:
+                group = await self._read_some([document], change.edition)
+            except (StorageFull, Unavailable, Overloaded) as error:
+                # The disk may be freed, the encoder may come back: the document waits as it is.
+                log.warning("%s waits: %s", document.name, error.message)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                log.exception("%s failed", document.name)
+                message = error.message if isinstance(error, HearthError) else "an internal error occurred"
+                group = group._replace(reads=[_Read(document, Refusal("server_error", message))])
 
-    async def _fail(self, document: Document, refusal: Refusal) -> None:
-        """What it was to replace goes all the same: that is not what the file says any more."""
+    async def _finish(self, group: _Group) -> None:
+        """All of a group's documents, in one transaction."""
+        readable = [(document, reply) for document, reply in group.reads if isinstance(reply, Pieces)]
+        refused = [(document, reply) for document, reply in group.reads if isinstance(reply, Refusal)]
+        embedded: list[Embedded] = []
+        if readable:
+            assert group.served is not None
+            embedded = await self._embed(group.served, [reply for _, reply in readable])
 
         def work(connection: Connection) -> list[str]:
-            is_new = documents.set_status(connection, document.id, "failed", refusal.code, refusal.message)
-            return files.drop(connection, document.replaces) if is_new else []
+            gone = []
+            for (document, reply), (chunks, vectors) in zip(readable, embedded, strict=True):
+                gone += _commit(connection, document, group.edition, reply, chunks, vectors)
+            for document, refusal in refused:
+                gone += _fail(connection, document, refusal)
+            return gone
 
-        self._files.erase(await write(self._database, work))
+        gone = await write(self._database, work)
+        if readable:
+            await asyncio.to_thread(self._indexes.refresh, group.edition.id)
+        self._files.erase(gone)
+
+    async def _embed(self, served: ServedEmbedder, replies: Sequence[Pieces]) -> list[Embedded]:
+        """Each text's chunks and vectors; all of them embedded together."""
+        found = [
+            [
+                Chunk(begins=begins, ends=ends, page=page, heading=heading, text=reply.text[begins:ends])
+                for begins, ends, page, heading in reply.pieces
+            ]
+            for reply in replies
+        ]
+        texts = [embedded_text(chunk.heading, chunk.text) for chunks in found for chunk in chunks]
+        parts = [
+            await self._embedding.embed(served, texts[begin : begin + EMBED_AT_ONCE], "passage")
+            for begin in range(0, len(texts), EMBED_AT_ONCE)
+        ]
+        if not all(found):
+            raise InternalError("a text without chunks reached the embedder")
+        vectors = iter(np.split(np.concatenate(parts), np.cumsum([len(chunks) for chunks in found])[:-1]))
+        return [(chunks, next(vectors)) for chunks in found]
 
 
-def _next(connection: Connection, after: int) -> tuple[Document, Edition] | None:
-    document = documents.next_waiting(connection, after)
-    return None if document is None else (document, bases.edition_of(connection, document.base))
+def _next(connection: Connection, after: int) -> tuple[list[Document], Edition] | None:
+    """The documents that are read next: one, or several small ones of a base that are named as plain text."""
+    waiting = documents.waiting(connection, after, TOGETHER)
+    if not waiting:
+        return None
+    first = waiting[0]
+    chosen, total = [first], first.bytes
+    for document in waiting[1:]:
+        total += document.bytes
+        if document.base != first.base or total > TOGETHER_BYTES or not is_named_plain(document.name):
+            break
+        chosen.append(document)
+    if not is_named_plain(first.name):
+        chosen = [first]
+    return chosen, bases.edition_of(connection, first.base)
+
+
+def _fail(connection: Connection, document: Document, refusal: Refusal) -> list[str]:
+    """The files that go with it: what it was to replace is not what the file says any more either."""
+    is_new = documents.set_status(connection, document.id, "failed", refusal.code, refusal.message)
+    return files.drop(connection, document.replaces) if is_new else []
 
 
 def _commit(
@@ -221,11 +269,11 @@ def _commit(
     reply: Pieces,
     chunks: list[Chunk],
     vectors: NDArray[np.float32],
-) -> list[str] | None:
-    """All of a document at once, and the files that it replaced; None when it was removed or cancelled."""
+) -> list[str]:
+    """All of a document at once, unless it was removed or cancelled; the files that it replaced."""
     current = documents.find(connection, document.id)
     if current is None or current.status != "in_progress":
-        return None
+        return []
     now = bases.edition_of(connection, document.base)
     documents.set_text(connection, document.id, reply.text, reply.spans)
     if now.fingerprint != edition.fingerprint:

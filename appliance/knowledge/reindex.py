@@ -7,16 +7,17 @@ as well before it happens. Ended in the middle, nothing has changed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 
 from appliance.errors import InternalError, InvalidRequest
 from appliance.knowledge.embedding import ServedEmbedder
 from appliance.knowledge.extract.messages import Refusal
-from appliance.knowledge.ingest import Ingest
+from appliance.knowledge.ingest import TOGETHER_BYTES, Embedded, Ingest
 from appliance.knowledge.transactions import read, write
 from appliance.store import bases, documents, editions
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes
-from appliance.store.rows import Base
+from appliance.store.rows import Base, Document
 
 AT_ONCE = 64
 
@@ -54,33 +55,48 @@ class Reindex:
         while not await write(self._database, lambda connection: _swap(connection, base, edition)):
             missing = await read(
                 self._database,
-                lambda connection: editions.missing_documents(connection, base.id, edition, AT_ONCE),
+                lambda connection: [
+                    documents.find(connection, id)
+                    for id in editions.missing_documents(connection, base.id, edition, AT_ONCE)
+                ],
             )
-            for document in missing:
-                await self._redo(document, served, edition)
-                count += 1
+            for together in _groups([document for document in missing if document is not None]):
+                await self._redo(together, served, edition)
+                count += len(together)
         return count
 
-    async def _redo(self, id: int, served: ServedEmbedder, edition: int) -> None:
-        found = await read(
+    async def _redo(self, together: Sequence[Document], served: ServedEmbedder, edition: int) -> None:
+        texts = await read(
             self._database,
-            lambda connection: (documents.find(connection, id), documents.text(connection, id)),
+            lambda connection: [documents.text(connection, document.id) for document in together],
         )
-        document, (text, spans) = found
-        if document is None:
-            return
-        made = await self._ingest.prepare(
-            served, self._ingest.job(document, served, text, spans), document.name
-        )
-        if isinstance(made, Refusal):
-            raise InternalError(f"{document.name} could not be made anew: {made.message}")
-        _, chunks, vectors = made
+        jobs = [
+            self._ingest.job(document, served, *text) for document, text in zip(together, texts, strict=True)
+        ]
+        made: list[tuple[int, Embedded]] = []
+        for document, result in zip(together, await self._ingest.prepare(served, jobs), strict=True):
+            if isinstance(result, Refusal):
+                raise InternalError(f"{document.name} could not be made anew: {result.message}")
+            made.append((document.id, result))
 
         def work(connection: Connection) -> None:
-            if documents.find(connection, id) is not None:
-                editions.add_chunks(connection, edition, id, chunks, vectors)
+            for id, (chunks, vectors) in made:
+                if documents.find(connection, id) is not None:
+                    editions.add_chunks(connection, edition, id, chunks, vectors)
 
         await write(self._database, work)
+
+
+def _groups(found: Sequence[Document]) -> Iterator[list[Document]]:
+    """Those that are small enough to be made anew together."""
+    group: list[Document] = []
+    for document in found:
+        if group and sum(each.text_bytes for each in group) + document.text_bytes > TOGETHER_BYTES:
+            yield group
+            group = []
+        group.append(document)
+    if group:
+        yield group
 
 
 def _swap(connection: Connection, base: Base, edition: int) -> bool:

@@ -96,12 +96,12 @@ def of_base(connection: Connection, base: str) -> list[Document]:
     return [_document(row) for row in connection.execute(f"{SELECT} WHERE d.base = ?", (base,))]
 
 
-def next_waiting(connection: Connection, after: int) -> Document | None:
-    """The document that has waited longest, of those with an id above `after`."""
-    row = connection.execute(
-        f"{SELECT} WHERE d.status = 'in_progress' AND d.id > ? ORDER BY d.id LIMIT 1", (after,)
-    ).fetchone()
-    return None if row is None else _document(row)
+def waiting(connection: Connection, after: int, limit: int) -> list[Document]:
+    """The documents that have waited longest, of those with an id above `after`."""
+    rows = connection.execute(
+        f"{SELECT} WHERE d.status = 'in_progress' AND d.id > ? ORDER BY d.id LIMIT ?", (after, limit)
+    )
+    return [_document(row) for row in rows]
 
 
 def count_waiting(connection: Connection) -> int:

@@ -56,7 +56,7 @@ def extract(reader: tuple[asyncio.Runner, Extraction], measure: Measure, tmp_pat
         path = tmp_path / "content"  # stored files have no ending that would tell their format
         path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         job = Job(str(path), name, measure, 100, 10, limits or Limits(seconds=60))
-        return runner.run(extraction.run(job))
+        return runner.run(extraction.run([job]))[0]
 
     return run
 
@@ -307,6 +307,36 @@ def test_limits_end_a_document_and_nothing_else(extract: Extract) -> None:
     assert "longer than 0.05 seconds" in refusal(extract("a.txt", text.encode() * 20, slow)).message
 
 
+def test_what_a_document_becomes_does_not_depend_on_its_company(
+    reader: tuple[asyncio.Runner, Extraction], measure: Measure, tmp_path: Path
+) -> None:
+    """Plain texts share a process; what one of them does to it is not the others' misfortune."""
+    contents = {
+        "first.txt": b"The first of them.",
+        "binary.md": b"\0\1\2" * 100,
+        "hungry.txt": b"word " * 3_800_000,
+        "after.md": b"# After\n\nThis one comes after a text that takes too much.",
+        "hidden.txt": pdf("It is no plain text."),
+        "broken.pdf": b"%PDF-1.4 but no more",
+        "last.csv": b"name,weight\nbolt,3\n",
+    }
+    limits = Limits(seconds=60, memory_bytes=48 * 1024 * 1024)
+    jobs = []
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        jobs.append(Job(str(tmp_path / name), name, measure, 100, 10, limits))
+    runner, extraction = reader
+    together = runner.run(extraction.run(jobs))
+    assert list(together) == [runner.run(extraction.run([job]))[0] for job in jobs]
+    kinds = {name: type(reply) for name, reply in zip(contents, together, strict=True)}
+    assert [name for name, kind in kinds.items() if kind is Refusal] == [
+        "binary.md",
+        "hungry.txt",
+        "broken.pdf",
+    ]
+    assert "MiB of memory" in refusal(together[2]).message
+
+
 def test_the_extractor_is_replaced_when_it_dies_and_leaves_when_idle(
     measure: Measure, tmp_path: Path
 ) -> None:
@@ -318,13 +348,13 @@ def test_the_extractor_is_replaced_when_it_dies_and_leaves_when_idle(
 
     async def live() -> None:
         extraction = Extraction(paths.self_command(), idle_seconds=0.2)
-        assert isinstance(await extraction.run(job), Pieces)
+        assert isinstance((await extraction.run([job]))[0], Pieces)
         (process,) = set(_extractors()) - others
         process.kill()
-        assert isinstance(await extraction.run(job), Pieces)
+        assert isinstance((await extraction.run([job]))[0], Pieces)
         (process,) = set(_extractors()) - others
         await asyncio.to_thread(process.wait, 10)
-        assert isinstance(await extraction.run(job), Pieces)
+        assert isinstance((await extraction.run([job]))[0], Pieces)
         await extraction.stop()
         assert set(_extractors()) <= others
 

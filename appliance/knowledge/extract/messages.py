@@ -1,4 +1,4 @@
-"""What gateway and extractor say to each other: one job, one reply."""
+"""What gateway and extractor say to each other: some jobs, and as many replies in their order."""
 
 from __future__ import annotations
 
@@ -56,5 +56,6 @@ class Refusal(Struct, frozen=True, tag=True):
 Reply = Pieces | Refusal
 
 encode = msgpack.Encoder().encode
-job_decoder = msgpack.Decoder(Job)
+jobs_decoder = msgpack.Decoder(tuple[Job, ...])
 reply_decoder: msgpack.Decoder[Reply] = msgpack.Decoder(Reply)
+replies_decoder: msgpack.Decoder[tuple[Reply, ...]] = msgpack.Decoder(tuple[Reply, ...])

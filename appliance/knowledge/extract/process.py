@@ -1,13 +1,18 @@
-"""The extractor process: every document is read in a child of its own, which can harm nothing but itself.
+"""The extractor process: documents are read in children of it, which can harm nothing but themselves.
 
-The process itself never looks into a document. It holds what all children need, libraries and tokenizer, so
-that a child starts in milliseconds by forking. A child has limits on memory, processor time, wall time and
-output; whatever it does, crash included, becomes that document's refusal.
+The process itself sees no more of a document than its first bytes. It holds what all children need, libraries
+and tokenizer, so that a child starts in milliseconds by forking. A document that a library has to parse has a
+child of its own. Plain texts that come together share one; those that it did not come to answer, because one
+of them was too much for it, are each read again alone. So what a document becomes never depends on its
+company. A child has limits on memory, processor time, wall time and output; whatever it does alone, crash
+included, becomes that document's refusal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import resource
@@ -15,15 +20,18 @@ import select
 import signal
 import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO, NoReturn
+
+from msgspec import DecodeError
 
 from appliance.encoders.tokenizer import Tokenizer
 from appliance.errors import HearthError
 from appliance.knowledge.chunk import Piece, chunk, embedded_text
 from appliance.knowledge.extract import reader
 from appliance.knowledge.extract.errors import Unreadable
+from appliance.knowledge.extract.kinds import START_BYTES, is_plain
 from appliance.knowledge.extract.messages import (
     Job,
     Limits,
@@ -32,7 +40,8 @@ from appliance.knowledge.extract.messages import (
     Refusal,
     Reply,
     encode,
-    job_decoder,
+    jobs_decoder,
+    reply_decoder,
 )
 from appliance.knowledge.text import DocumentText, pack_spans, unpack_spans
 from appliance.workers.frames import HEADER
@@ -63,23 +72,47 @@ def run(connection: socket.socket) -> int:
     tokenizers: dict[Measure, Tokenizer] = {}
     with connection, connection.makefile("rb") as stream:
         while (payload := _read(stream)) is not None:
-            job = job_decoder.decode(payload)
+            replies = encode(answer_all(jobs_decoder.decode(payload), tokenizers))
             try:
-                tokenizer = _tokenizer(job.measure, tokenizers)
-            except HearthError as error:
-                reply = encode(Refusal("server_error", error.message))
-            else:
-                _load_library(job.name)
-                reply = _in_child(job, tokenizer)
-            try:
-                connection.sendall(HEADER.pack(len(reply)) + reply)
+                connection.sendall(HEADER.pack(len(replies)) + replies)
             except BrokenPipeError:
                 return 0
     return 0
 
 
+def answer_all(jobs: Sequence[Job], tokenizers: dict[Measure, Tokenizer]) -> list[Reply]:
+    """Every job's reply, in order; `tokenizers` are those known already."""
+    replies: dict[int, Reply] = {}
+    able: dict[int, tuple[Job, Tokenizer]] = {}
+    for place, job in enumerate(jobs):
+        try:
+            able[place] = job, _tokenizer(job.measure, tokenizers)
+        except HearthError as error:
+            replies[place] = Refusal("server_error", error.message)
+    plain = [place for place, (job, _) in able.items() if _is_plain(job)]
+    if len(plain) > 1:
+        answered, _ = _in_child([able[place] for place in plain])
+        replies.update(zip(plain, answered, strict=False))
+    for place, (job, tokenizer) in able.items():
+        if place not in replies:
+            _load_library(job.name)
+            answered, status = _in_child([(job, tokenizer)])
+            replies[place] = answered[0] if answered else _autopsy(status, job.limits)
+    return [replies[place] for place in range(len(jobs))]
+
+
+def _is_plain(job: Job) -> bool:
+    if not job.path:
+        return True
+    try:
+        with Path(job.path).open("rb") as file:
+            return is_plain(file.read(START_BYTES), job.name)
+    except OSError:
+        return False  # its own child will say why
+
+
 def answer(job: Job, tokenizer: Tokenizer) -> Reply:
-    """What a child does: read, then chunk."""
+    """What a child does: read, then chunk. Raises MemoryError or RecursionError for what is too large."""
     try:
         if job.path:
             document = reader.read(Path(job.path), job.name, job.limits.text_chars)
@@ -89,7 +122,7 @@ def answer(job: Job, tokenizer: Tokenizer) -> Reply:
     except Unreadable as error:
         return Refusal(error.code, error.message)
     except (MemoryError, RecursionError):
-        return _too_large(job.limits)
+        raise
     except OSError as error:
         return Refusal("server_error", f"it could not be read: {error.strerror}")
     except Exception as error:
@@ -141,32 +174,42 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     return sizes + [len(ids) for ids in tokenizer.encode(batch)]
 
 
-def _in_child(job: Job, tokenizer: Tokenizer) -> bytes:
-    output = os.memfd_create("reply", os.MFD_CLOEXEC)
+def _in_child(work: Sequence[tuple[Job, Tokenizer]]) -> tuple[list[Reply], int | None]:
+    """The replies to the first of the jobs, all of them if nothing happened, and how the child ended as
+    `_wait` tells it. Together they have the limits that each has alone."""
+    output = os.memfd_create("replies", os.MFD_CLOEXEC)
+    limits = work[0][0].limits
+    gc.freeze()  # what is here already is shared with the child: its collector need not touch it
     try:
         parent = os.getpid()
         child = os.fork()
         if child == 0:
-            _child(job, tokenizer, output, parent)
-        status = _wait(child, job.limits.seconds)
-        if status == 0:
-            os.lseek(output, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(output), "rb") as file:
-                return file.read()
-        return encode(_autopsy(status, job.limits))
+            _child(work, output, parent)
+        status = _wait(child, limits.seconds)
+        os.lseek(output, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(output), "rb") as file:
+            return list(_replies(file)), status
     finally:
         os.close(output)
 
 
-def _child(job: Job, tokenizer: Tokenizer, output: int, parent: int) -> NoReturn:
+def _replies(file: BinaryIO) -> Iterator[Reply]:
+    """Those that were written to their end."""
+    with contextlib.suppress(DecodeError):  # a child that a document has taken over may write anything
+        while (payload := _read(file)) is not None:
+            yield reply_decoder.decode(payload)
+
+
+def _child(work: Sequence[tuple[Job, Tokenizer]], output: int, parent: int) -> NoReturn:
     """Never returns: whatever happens, the process ends here."""
     status = 1
     try:
-        _confine(job.limits, parent)
-        reply = encode(answer(job, tokenizer))
-        view = memoryview(reply)
-        while view:
-            view = view[os.write(output, view) :]
+        _confine(work[0][0].limits, parent)
+        for job, tokenizer in work:
+            reply = encode(answer(job, tokenizer))
+            view = memoryview(HEADER.pack(len(reply)) + reply)
+            while view:
+                view = view[os.write(output, view) :]
         status = 0
     finally:
         os._exit(status)

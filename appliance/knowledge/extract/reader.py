@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 from appliance.knowledge.extract.archive import checked
 from appliance.knowledge.extract.errors import TooMuchText, Unreadable
+from appliance.knowledge.extract.kinds import START_BYTES, ZIP, is_html, is_pdf
 from appliance.knowledge.extract.markdown import read_markdown
 from appliance.knowledge.extract.plain import read_code, read_text
 from appliance.knowledge.text import Block, DocumentText, joined
@@ -36,7 +37,6 @@ OTHER_SIGNATURES = {
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
 }
-ZIP = b"PK\x03\x04"
 ZIPPED = {  # a part that only this format has → the module that reads it
     "word/document.xml": "docx",
     "ppt/presentation.xml": "pptx",
@@ -64,8 +64,8 @@ def _within(blocks: Iterator[Block], most_chars: int) -> Iterator[Block]:
 
 def _blocks(path: Path, suffix: str) -> Iterator[Block]:
     with path.open("rb") as file:
-        start = file.read(1024)
-    if b"%PDF-" in start:
+        start = file.read(START_BYTES)
+    if is_pdf(start):
         from appliance.knowledge.extract.pdf import read_pdf
 
         return read_pdf(path)
@@ -102,7 +102,7 @@ def _sound(path: Path, suffix: str) -> Iterator[Block]:
 
 def _text(content: bytes, start: bytes, suffix: str) -> Iterator[Block]:
     """A reader is imported where it is needed: some bring libraries that take longer than a document."""
-    if suffix in HTML_SUFFIXES or start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+    if suffix in HTML_SUFFIXES or is_html(start):
         from appliance.knowledge.extract.html import read_html
 
         return read_html(content)
