@@ -46,6 +46,17 @@ class ToolChoice(Struct, frozen=True, kw_only=True):
     parallel: bool = True
 
 
+class Image(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A picture in a turn, as its client gave it: a `data:` or a web address, for an online model to look at.
+
+    It stands after the first `after` characters of the turn's content.
+    """
+
+    url: str
+    detail: str = ""
+    after: int = 0
+
+
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn of a conversation; `developer` has already become `system` when a template knows no other.
 
@@ -58,6 +69,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning: str = ""
+    images: tuple[Image, ...] = ()
 
 
 class ChatPrompt(Struct, frozen=True, kw_only=True, tag="chat"):

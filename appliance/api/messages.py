@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from appliance.api.schemas import ChatMessage
 from appliance.api.tools import call_of
 from appliance.errors import InvalidValue, MissingParameter
-from appliance.records import Message, ToolCall
+from appliance.records import Image, Message, ToolCall
 
 
 def messages_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
@@ -20,8 +20,7 @@ def messages_of(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 def _message(message: ChatMessage, path: str, legacy_ids: dict[str, str]) -> Message:
     _check_role(message, path)
-    content = message.content
-    text = content if isinstance(content, str) else "".join(part.text or "" for part in content or ())
+    text, images = _content(message)
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     calls = [call_of(call, f"{path}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())]
     if message.function_call is not None:
@@ -40,7 +39,19 @@ def _message(message: ChatMessage, path: str, legacy_ids: dict[str, str]) -> Mes
         tool_calls=tuple(calls),
         tool_call_id=call_id,
         reasoning=message.reasoning_content or "",
+        images=images,
     )
+
+
+def _content(message: ChatMessage) -> tuple[str, tuple[Image, ...]]:
+    if message.content is None or isinstance(message.content, str):
+        return message.content or "", ()
+    text, images = "", []
+    for part in message.content:
+        text += part.text or ""
+        if part.image_url is not None:
+            images.append(Image(url=part.image_url.url, detail=part.image_url.detail or "", after=len(text)))
+    return text, tuple(images)
 
 
 def _check_role(message: ChatMessage, path: str) -> None:

@@ -61,7 +61,13 @@ SURFACES = (
         },
     ),
     Surface("/v1/chat/completions", schemas.ChatMessage, parameters.MESSAGE_RULES, {}, "messages[]."),
-    Surface("/v1/chat/completions", schemas.TextPart, parameters.PART_RULES, {}, "messages[].content[]."),
+    Surface(
+        "/v1/chat/completions",
+        schemas.ContentPart,
+        parameters.PART_RULES,
+        {"image_url": "for online models with the capability vision; no local one sees"},
+        "messages[].content[].",
+    ),
     Surface("/v1/completions", schemas.CompletionRequest, parameters.COMPLETION_RULES),
     Surface(
         "/v1/responses",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from appliance.api.opening import TIERS
 from appliance.api.rules import Rule, apply, is_empty, never
-from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, SamplingFields
+from appliance.api.schemas import ChatMessage, ChatRequest, CompletionRequest, ContentPart, SamplingFields
 from appliance.errors import UnsupportedParameter
 
 CHAT_RULES = (
@@ -31,8 +31,7 @@ COMPLETION_RULES = (
     Rule("user", never, "requests are not tracked by user", refuses=False),
 )
 PART_RULES = tuple(
-    Rule(name, is_empty, "the local models read text only")
-    for name in ("image_url", "input_audio", "file", "refusal")
+    Rule(name, is_empty, "the local models read text only") for name in ("input_audio", "file", "refusal")
 )
 MESSAGE_RULES = (
     Rule("audio", is_empty, "the local models read and write text only"),
@@ -79,11 +78,22 @@ def _check_message(message: ChatMessage, path: str) -> Iterator[str]:
         return
     for index, part in enumerate(message.content):
         where = f"{path}.content[{index}]"
-        if part.type != "text":
-            raise UnsupportedParameter(
-                f"content of type {part.type!r} is not served: the local models read text only",
-                param=f"{where}.type",
-            )
-        if part.text is None:
-            raise UnsupportedParameter("a text part needs `text`", param=f"{where}.text")
+        _check_part(part, message.role, where)
         yield from apply(part, PART_RULES, f"{where}.")
+
+
+def _check_part(part: ContentPart, role: str, where: str) -> None:
+    if part.type not in ("text", "image_url"):
+        raise UnsupportedParameter(
+            f"content of type {part.type!r} is not served: only text and image_url are",
+            param=f"{where}.type",
+        )
+    field, other = ("text", "image_url") if part.type == "text" else ("image_url", "text")
+    if getattr(part, field) is None:
+        raise UnsupportedParameter(f"a part of type {part.type} needs `{field}`", param=f"{where}.{field}")
+    if getattr(part, other) is not None:
+        raise UnsupportedParameter(f"a part of type {part.type} has no `{other}`", param=f"{where}.{other}")
+    if part.type == "image_url" and role != "user":
+        raise UnsupportedParameter(
+            f"only a message of the role user has images, not {role}", param=f"{where}.type"
+        )

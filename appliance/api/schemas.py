@@ -62,12 +62,19 @@ class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class TextPart(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A content part. Only text is served; other types are refused by name in `parameters`."""
+class ImageUrl(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`url`: `data:image/TYPE;base64,…`, or a web address, which the online model fetches, never we."""
+
+    url: Annotated[str, Meta(min_length=1, pattern=r"\A(data:image/[a-zA-Z0-9.+-]{1,64};base64,|https?://)")]
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class ContentPart(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Text or a picture; other types are refused by name in `parameters`."""
 
     type: Annotated[str, Meta(max_length=64)]
     text: str | None = None
-    image_url: Refused = None
+    image_url: ImageUrl | None = None
     input_audio: Refused = None
     file: Refused = None
     refusal: Refused = None
@@ -77,7 +84,7 @@ class TextPart(Struct, forbid_unknown_fields=True, kw_only=True):
 
 class ChatMessage(Struct, forbid_unknown_fields=True, kw_only=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[TextPart], Meta(max_length=1024)] | None = None
+    content: str | Annotated[list[ContentPart], Meta(max_length=1024)] | None = None
     name: Annotated[str, Meta(max_length=256)] | None = None
     tool_calls: ToolCalls | None = None
     tool_call_id: CallId | None = None

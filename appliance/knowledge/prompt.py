@@ -77,7 +77,11 @@ def with_passages(messages: Sequence[Message], passages: Sequence[Candidate]) ->
     last = max(place for place, message in enumerate(turns) if message.role == "user")
     question = turns[last].content
     task = TASKS.get(script_language(question), TASKS[None]).replace("{question}", question)
-    turns[last] = msgspec.structs.replace(turns[last], content=f"Passages:\n\n{shown}\n\n{task}")
+    turns[last] = msgspec.structs.replace(
+        turns[last],
+        content=f"Passages:\n\n{shown}\n\n{task}",
+        images=tuple(msgspec.structs.replace(image, after=0) for image in turns[last].images),
+    )
     if turns[0].role == "system":
         turns[0] = msgspec.structs.replace(turns[0], content=f"{turns[0].content}\n\n{SYSTEM}")
     else:

@@ -176,7 +176,7 @@ async def reserve(
     budgets: Budgets | None, request: RoutedRequest, model: Model
 ) -> tuple[Reservation | None, int]:
     """A reservation for the most that the answer may use, and its tokens. Raises UpstreamFailure of kind
-    busy.
+    over_budget.
     """
     prompt = guess_tokens(request.prompt)
     answer = (request.sampling.max_tokens or ANSWER_GUESS) * request.choices
@@ -186,7 +186,7 @@ async def reserve(
     found = await budgets.reserve(request.key, model.platform, amount)
     if isinstance(found, str):
         error = Overloaded(found, code="budget_used_up", retry_after=3600)
-        raise UpstreamFailure("busy", found, error=error)
+        raise UpstreamFailure("over_budget", found, error=error)
     return found, prompt + answer
 
 

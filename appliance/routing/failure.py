@@ -15,6 +15,7 @@
 | refused | another 4xx, or a redirect, which is never followed |
 | too_large | more than the limits of an answer |
 | busy | our own queue for the instance is full, or the wait was too long |
+| over_budget | a budget of ours has too little left for this call, which was not made |
 | deadline | the request's own time is up |
 | local | a local model failed; `error` is its typed error |
 """
@@ -39,13 +40,14 @@ FailureKind = Literal[
     "refused",
     "too_large",
     "busy",
+    "over_budget",
     "deadline",
     "local",
 ]
 
 # Worth one more try on the same model: likely gone in a moment, and no time was lost in waiting.
 _TRANSIENT = frozenset(["connect", "cut", "garbage", "empty", "server_error"])
-_BLAMELESS = frozenset(["busy", "deadline", "refused", "rate_limited", "local"])
+_BLAMELESS = frozenset(["busy", "over_budget", "deadline", "refused", "rate_limited", "local"])
 
 
 class UpstreamFailure(Exception):

@@ -29,6 +29,7 @@ from appliance.records import (
 
 Events = AsyncGenerator[Started | list[Delta] | Ended]
 
+IMAGE_GUESS = 1024  # tokens of a picture: services count from 85 to some 1,500
 ANSWER_GUESS = 512  # tokens, where a request sets no limit: for prices and budgets only
 
 
@@ -52,7 +53,6 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ()  # knowledge bases whose text is in the prompt
     is_local_only: bool = False  # one of those bases, or the caller, forbids leaving
     policy: str = ""  # the header x-hearth-policy
-    has_images: bool = False
     keep_alive: float | None = None  # seconds that a local model stays in memory afterwards; None: as set
     scheduling_class: SchedulingClass = "default"  # among those that wait for a local model
     on_wait: Callable[[Accepted | Progress], None] | None = None  # told of the wait for a local model
@@ -108,6 +108,8 @@ def needs(request: RoutedRequest) -> frozenset[str]:
         has_calls = any(m.tool_calls or m.role == "tool" for m in request.prompt.messages)
         if request.prompt.tools or has_calls:
             wanted.add("tools")
+        if any(m.images for m in request.prompt.messages):
+            wanted.add("vision")
         if request.prompt.continues:
             wanted.add("prefill")
     elif isinstance(request.prompt, TextPrompt):
@@ -121,8 +123,6 @@ def needs(request: RoutedRequest) -> frozenset[str]:
             wanted.add("grammar")
         case None:
             pass
-    if request.has_images:
-        wanted.add("vision")
     if request.sampling.top_logprobs is not None:
         wanted.add("logprobs")
     if request.sampling.logit_bias:
@@ -154,4 +154,5 @@ def guess_tokens(prompt: Prompt) -> int:
             return len(prompt.text.encode("utf-8", "replace")) // 4 + 1
         case ChatPrompt():
             size = sum(len(m.content.encode("utf-8", "replace")) // 4 + 4 for m in prompt.messages)
-            return size + 64 * len(prompt.tools) + 3
+            pictures = sum(len(m.images) for m in prompt.messages)
+            return size + IMAGE_GUESS * pictures + 64 * len(prompt.tools) + 3

@@ -7,6 +7,7 @@ garbage, for nobody can tell what text was lost with it. Knows no connection.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -136,7 +137,8 @@ def _sampling(request: RoutedRequest, type: str) -> dict[str, Any]:
 
 
 def _turn(message: Message) -> dict[str, Any]:
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    content: Any = list(_parts(message)) if message.images else message.content
+    turn: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None and message.role != "tool":
         turn["name"] = message.name
     if message.tool_call_id is not None:
@@ -151,6 +153,19 @@ def _turn(message: Message) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return turn
+
+
+def _parts(message: Message) -> Iterator[dict[str, Any]]:
+    """Texts and pictures in the order that they were given in."""
+    begins = 0
+    for image in message.images:
+        if image.after > begins:
+            yield {"type": "text", "text": message.content[begins : image.after]}
+            begins = image.after
+        detail = {"detail": image.detail} if image.detail else {}
+        yield {"type": "image_url", "image_url": {"url": image.url, **detail}}
+    if begins < len(message.content):
+        yield {"type": "text", "text": message.content[begins:]}
 
 
 def _add_tools(body: dict[str, Any], prompt: ChatPrompt) -> None:

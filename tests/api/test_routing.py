@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.clients.routed import platform, services, serving, write_settings
+from tests.clients.routed import CAPABILITIES, platform, services, serving, write_settings
 from tests.conftest import require
 from tests.serving import CHAT, Served, chat_body, parse_events, text_of
 from tests.upstream.behaviour import CUTS, FAULTS_BEFORE_TEXT, Behaviour, make_text
@@ -39,7 +39,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         write_settings(
             home,
             platform("flaky", flaky.url, 90, key_file=str(key_file)),
-            platform("well", well.url, 80),
+            platform("well", well.url, 80, model={"capabilities": [*CAPABILITIES, "vision"]}),
             aliases={"gpt-*": ["flaky", "well", CHAT], "only-flaky": ["flaky/big"]},
             budgets=[{"scope": "platform", "name": "broke", "tokens": 1}],
         )
@@ -140,6 +140,52 @@ def test_a_request_that_no_model_can_answer_is_a_400_that_names_it(house: House)
         "/v1/completions", json={"model": "only-flaky", "prompt": [1, 2, 3], "max_tokens": 2}
     )
     assert refused.headers["x-hearth-route"] == "local"
+
+
+def test_a_picture_reaches_the_model_that_sees_and_no_other(house: House) -> None:
+    picture = {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+    }
+    parts = [
+        {"type": "text", "text": "What is in "},
+        picture,
+        {"type": "text", "text": "and in "},
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat.jpg"}},
+        {"type": "text", "text": "?"},
+    ]
+    response = house.ask(messages=[{"role": "user", "content": parts}])
+    assert content(response) == TEXT
+    assert response.headers["x-hearth-model"] == "well"
+    assert house.well.requests[-1].body["messages"] == [{"role": "user", "content": parts}]
+    for model in (CHAT, "only-flaky"):
+        refused = house.ask(model, messages=[{"role": "user", "content": [picture]}])
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"], error["code"]) == (
+            400,
+            "messages",
+            "unsupported_capability",
+        )
+        assert f"{CHAT}: cannot do vision" in error["message"]
+
+
+WEB = {"url": "https://example.org/cat.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("part", "role", "param"),
+    [
+        ({"type": "image_url"}, "user", "image_url"),
+        ({"type": "text", "text": "a", "image_url": WEB}, "user", "image_url"),
+        ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "user", "image_url.url"),
+        ({"type": "image_url", "image_url": WEB}, "system", "type"),
+        ({"type": "input_audio", "input_audio": {}}, "user", "type"),
+    ],
+)
+def test_parts_that_cannot_be_are_named(house: House, part: dict[str, Any], role: str, param: str) -> None:
+    response = house.ask(messages=[{"role": role, "content": [part]}, {"role": "user", "content": "So?"}])
+    found = response.json()["error"]["param"]
+    assert (response.status_code, found) == (400, f"messages[0].content[0].{param}")
 
 
 def test_what_the_client_set_is_sent_on_and_nothing_else(house: House) -> None:

@@ -17,6 +17,7 @@ PATIENCE = {
     "between_bytes_seconds": 0.3,
     "health_seconds": 0,
 }
+CAPABILITIES = ["tools", "schema", "completions"]
 BREAKER = {"failures": 1000, "window_requests": 100_000, "open_seconds": 0.05, "retry_after_most": 0.001}
 
 
@@ -27,7 +28,7 @@ def platform(name: str, url: str, quality: int = 50, **fields: Any) -> dict[str,
         "quality": quality,
         "price_in": 1.0,
         "price_out": 2.0,
-        "capabilities": ["tools", "schema", "completions"],
+        "capabilities": CAPABILITIES,
         "concurrency": 64,
     } | fields.pop("model", {})
     return {"name": name, "api_base_url": url, "type": "vllm", "models": [model], **PATIENCE, **fields}
