@@ -6,12 +6,15 @@ in time since the epoch), sizes bytes, lengths tokens. None: not known, or there
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from appliance.principal import Grant
 
 Health = Literal["ready", "not_ready", "draining"]
 Severity = Literal["warning", "problem"]
+PointInTime = Annotated[float, Meta(ge=0, le=1e11)]
 
 
 class ModelStatus(Struct, frozen=True, kw_only=True):
@@ -149,3 +152,64 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     speeds: tuple[ModelSpeed, ...]
     memory: MemoryStatus
     advice: tuple[Advice, ...]
+
+
+class KeyStatus(Struct, frozen=True, kw_only=True):
+    """A key, without its secret. `prefix`: how the secret begins. `owner`: whose data it works on. `grant`:
+    what it may; a scope of None is no restriction. `state`: active, expired, revoked.
+    """
+
+    id: str
+    name: str
+    prefix: str
+    state: str
+    owner: str
+    grant: Grant
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+
+
+class KeyList(Struct, frozen=True, kw_only=True):
+    data: tuple[KeyStatus, ...]
+
+
+class IssuedKey(Struct, frozen=True, kw_only=True):
+    """A key with its secret, which is told this once and kept nowhere."""
+
+    key: KeyStatus
+    secret: str
+
+
+class NewKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key to be made. `owner` empty: this machine's own user for an admin, else the key itself."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    grant: Grant = field(default_factory=Grant)
+    owner: Annotated[str, Meta(max_length=128)] = ""
+    expires_at: PointInTime | None = None
+
+
+class KeyChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is given is changed; `expires_at` null: never. `grant` replaces the whole grant."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    grant: Grant | UnsetType = UNSET
+    expires_at: PointInTime | UnsetType | None = UNSET
+
+
+class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`overlap`: seconds for which the old secret stays good."""
+
+    overlap: Annotated[float, Meta(ge=0, le=2_592_000)] = 0.0
+
+
+class Whoami(Struct, frozen=True, kw_only=True):
+    """Who the server takes the client for. `credential` empty: this machine's own user, without a key."""
+
+    id: str
+    name: str
+    credential: str
+    grant: Grant
+    expires_at: float | None = None

@@ -16,13 +16,14 @@ from typing import TypeVar
 
 from appliance.config.schema import Archive as Settings
 from appliance.errors import InvalidRequest
+from appliance.principal import Principal
 from appliance.store import objects
 from appliance.store.archive_migrations import ARCHIVE_MIGRATIONS
 from appliance.store.database import Connection, Database
 from appliance.store.lock import DirectoryLock
 from appliance.store.migrations import migrate
 from appliance.store.objects import Kept, KeptItem
-from appliance.store.rows import Page, Principal
+from appliance.store.rows import Page
 
 Result = TypeVar("Result")
 

@@ -50,6 +50,11 @@ def archive(at: Path) -> Path:
     return at / "archive"
 
 
+def access(at: Path) -> Path:
+    """The keys within the home `at`."""
+    return at / "access"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

@@ -32,6 +32,7 @@ from appliance.residency.tenant import Tenant, TenantState
 from appliance.routing.budgets import Budgets
 from appliance.routing.local import LocalGenerator, local_model
 from appliance.routing.router import Locals, Router
+from appliance.security.access import Access
 from appliance.security.egress import EgressGuard
 from appliance.security.seal import seal
 from appliance.telemetry.metrics import Metrics
@@ -85,6 +86,7 @@ class Runtime:
             supervisor = self._supervise("encoder", order)
             self._encoder = EncoderHandle(supervisor, settings.limits.load_wait, self.activities)
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
+        self.access = Access(paths.access(paths.home()))
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
         self.is_sealed = False  # the kernel refuses this process every new network socket
         self.router = self._open_router()
@@ -192,6 +194,7 @@ class Runtime:
         """Start every worker; returns at once, `is_ready` tells when they are."""
         if self.guard.is_offline:
             self._close_network()
+        self.access.start()
         self.residency.start()
         if self._encoder is not None:
             self._encoder.supervisor.start()
@@ -218,6 +221,7 @@ class Runtime:
         encoders = [self._encoder.supervisor.stop(patience)] if self._encoder else []
         await asyncio.gather(self.residency.stop(patience), *encoders)
         await self.router.close()
+        await self.access.stop()
 
     def supervisors(self) -> dict[str, Supervisor]:
         """The supervisor of every worker that there is now, by the worker's public name."""

@@ -25,13 +25,14 @@ LEVELS = {
     "appliance.errors": (0, "every room raises them"),
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
-    "appliance.admin": (0, "what operators are told; the server writes it, the client reads it"),
+    "appliance.admin": (1, "what operators are told; the server writes it, the client reads it"),
     "appliance.memory": (0, "what the machine has free; no room's business"),
+    "appliance.principal": (0, "who asks and what they may; every room passes it on"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),
     "appliance.version": (0, "one constant"),
     "appliance.language": (0, "pure text"),
     "appliance.config": (1, "settings; what they are used for is not its business"),
-    "appliance.client": (1, "speaks HTTP with a server; must never need the server's rooms"),
+    "appliance.client": (2, "speaks HTTP with a server; must never need the server's rooms"),
     "appliance.workers": (1, "frames and processes; does not know what a request means"),
     "appliance.llm": (1, "generation; knows no process, no HTTP, no settings"),
     "appliance.encoders": (1, "embedding and rerank; as llm"),
@@ -166,7 +167,14 @@ def test_wire_schemas_stay_in_the_api() -> None:
 
 
 def test_the_terminal_ui_knows_the_client_only() -> None:
-    allowed = ("appliance.client", "appliance.admin", "appliance.records", "appliance.errors", "tui")
+    allowed = (
+        "appliance.client",
+        "appliance.admin",
+        "appliance.principal",
+        "appliance.records",
+        "appliance.errors",
+        "tui",
+    )
     assert not [
         (module, name)
         for module, name in our_imports()

@@ -18,6 +18,7 @@ ADMIN_OPERATIONS = (
         admin.get_status,
         "Health, workers, memory, speed, and what needs attention",
         records.ServerStatus,
+        access="operator",
     ),
     Operation(
         "GET",
@@ -25,8 +26,17 @@ ADMIN_OPERATIONS = (
         admin.list_model_statuses,
         "Every local model: whether it is in memory, what it takes, who uses it",
         records.ModelStatusList,
+        access="operator",
     ),
-    Operation("GET", MODEL, admin.get_model_status, "One model", records.ModelStatus, errors=READING),
+    Operation(
+        "GET",
+        MODEL,
+        admin.get_model_status,
+        "One model",
+        records.ModelStatus,
+        errors=READING,
+        access="operator",
+    ),
     Operation(
         "POST",
         f"{MODEL}/load",
@@ -35,6 +45,7 @@ ADMIN_OPERATIONS = (
         records.ModelStatus,
         errors=CHANGING,
         query=admin.LoadQuery,
+        access="operator",
     ),
     Operation(
         "POST",
@@ -44,6 +55,7 @@ ADMIN_OPERATIONS = (
         records.ModelStatus,
         errors=CHANGING,
         query=admin.UnloadQuery,
+        access="operator",
     ),
     Operation(
         "POST",
@@ -52,6 +64,7 @@ ADMIN_OPERATIONS = (
         "Keep a chat model in memory until the server ends",
         records.ModelStatus,
         errors=CHANGING,
+        access="operator",
     ),
     Operation(
         "POST",
@@ -60,6 +73,7 @@ ADMIN_OPERATIONS = (
         "Let a pinned model leave memory",
         records.ModelStatus,
         errors=CHANGING,
+        access="operator",
     ),
     Operation(
         "GET",
@@ -67,6 +81,7 @@ ADMIN_OPERATIONS = (
         admin.list_active_requests,
         "The requests that are with a model now",
         records.ActiveRequestList,
+        access="operator",
     ),
     Operation(
         "POST",
@@ -75,5 +90,6 @@ ADMIN_OPERATIONS = (
         "End a request, by its id or by that of its HTTP request",
         records.CancelledRequests,
         errors=READING,
+        access="operator",
     ),
 )

@@ -18,8 +18,9 @@ from appliance import activity
 from appliance.api.background import Background
 from appliance.api.batches.runner import Runner
 from appliance.api.errors import HANDLERS
+from appliance.api.gate import Gate, authorise
 from appliance.api.openapi import DOCUMENT_OPERATION
-from appliance.api.operation import Handler
+from appliance.api.operation import Handler, Operation
 from appliance.api.responses.background import fail_interrupted
 from appliance.api.routes import OPERATIONS
 from appliance.runtime import Runtime
@@ -45,9 +46,9 @@ def build_app(runtime: Runtime) -> ASGIApp:
             await background.stop()
             await runtime.stop()
 
-    handlers: dict[str, dict[str, Handler]] = {}
+    operations: dict[str, dict[str, Operation]] = {}
     for operation in (*OPERATIONS, DOCUMENT_OPERATION):
-        handlers.setdefault(operation.path, {})[operation.method] = operation.handler
+        operations.setdefault(operation.path, {})[operation.method] = operation
     app = Starlette(
         routes=[
             # A model's name may have a slash: platform/model.
@@ -58,7 +59,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
                 _by_method(found),
                 methods=list(found),
             )
-            for path, found in handlers.items()
+            for path, found in operations.items()
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
@@ -66,14 +67,16 @@ def build_app(runtime: Runtime) -> ASGIApp:
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
     batches = Runner(runtime, app)
     app.state.runtime, app.state.background, app.state.batches = runtime, background, batches
-    return Observed(app, runtime)
+    return Observed(Gate(app, runtime), runtime)
 
 
-def _by_method(handlers: dict[str, Handler]) -> Handler:
+def _by_method(operations: dict[str, Operation]) -> Handler:
     """One handler for a path, so that a refused method is told of all that the path takes."""
 
     async def handle(request: Request) -> Response:
-        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+        operation = operations["GET" if request.method == "HEAD" else request.method]
+        authorise(request, operation)
+        return await operation.handler(request)
 
     return handle
 

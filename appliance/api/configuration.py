@@ -164,7 +164,15 @@ def _version(version: Version) -> VersionBody:
 
 
 CONFIG_OPERATIONS = (
-    Operation("GET", "/admin/v1/config", get_config, "The settings in force", ConfigBody, errors=(503,)),
+    Operation(
+        "GET",
+        "/admin/v1/config",
+        get_config,
+        "The settings in force",
+        ConfigBody,
+        errors=(503,),
+        access="operator",
+    ),
     Operation(
         "PUT",
         "/admin/v1/config",
@@ -173,6 +181,7 @@ CONFIG_OPERATIONS = (
         TakenBody,
         NewConfig,
         (400, 403, 413, 503, 507),
+        access="admin",
     ),
     Operation(
         "POST",
@@ -182,12 +191,25 @@ CONFIG_OPERATIONS = (
         CheckedBody,
         NewConfig,
         (400, 403, 413, 503),
+        access="admin",
     ),
     Operation(
-        "POST", "/admin/v1/config/reload", reload_config, "Read the file again", TakenBody, errors=(400, 503)
+        "POST",
+        "/admin/v1/config/reload",
+        reload_config,
+        "Read the file again",
+        TakenBody,
+        errors=(400, 503),
+        access="admin",
     ),
     Operation(
-        "GET", "/admin/v1/config/history", list_versions, "The latest versions", VersionList, errors=(503,)
+        "GET",
+        "/admin/v1/config/history",
+        list_versions,
+        "The latest versions",
+        VersionList,
+        errors=(503,),
+        access="operator",
     ),
     Operation(
         "POST",
@@ -197,5 +219,6 @@ CONFIG_OPERATIONS = (
         TakenBody,
         Rollback,
         (400, 403, 404, 503, 507),
+        access="admin",
     ),
 )

@@ -7,9 +7,10 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from appliance.api.body import read_json
+from appliance.api.gate import principal_in
 from appliance.api.validate import convert
+from appliance.principal import Principal
 from appliance.runtime import Runtime
-from appliance.store.rows import LOCAL, Principal
 
 Body = TypeVar("Body")
 
@@ -20,8 +21,8 @@ def runtime_of(request: Request) -> Runtime:
 
 
 def principal_of(request: Request) -> Principal:
-    """On whose behalf the request is made: everyone is this machine's one user until keys have roles."""
-    return LOCAL
+    """On whose behalf the request is made. Raises NotAuthenticated."""
+    return principal_in(request.scope)
 
 
 async def read_request(request: Request, kind: type[Body]) -> Body:

@@ -13,9 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.unserved import refusal
-from appliance.errors import Conflict, DoesNotFit, HearthError, InternalError, MethodNotAllowed, NotFound
+from appliance.errors import (
+    Conflict,
+    DoesNotFit,
+    HearthError,
+    InternalError,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+)
 
 log = logging.getLogger("hearth.api")
+
+PRINCIPAL_KEY = "hearth.principal"  # in a scope: a Principal, or the NotAuthenticated that is raised instead
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
@@ -67,7 +77,7 @@ def anthropic_error(error: HearthError) -> AnthropicReply:
     )
 
 
-def _body_for(path: str, error: HearthError) -> msgspec.Struct:
+def body_for(path: str, error: HearthError) -> msgspec.Struct:
     """The error as the clients of that path's surface read it."""
     if path.startswith("/v1/messages"):
         return anthropic_error(error)
@@ -82,8 +92,10 @@ def error_response(error: HearthError, path: str = "") -> Response:
         headers["retry-after-ms"] = str(round(error.retry_after * 1000))
     if error.status == HTTPStatus.NOT_IMPLEMENTED or isinstance(error, Conflict | DoesNotFit):
         headers["x-should-retry"] = "false"  # openai's clients ask again after 409 and any other 5xx
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="hearth"'
     return Response(
-        msgspec.json.encode(_body_for(path, error)),
+        msgspec.json.encode(body_for(path, error)),
         status_code=error.status,
         headers=headers,
         media_type="application/json",
@@ -101,6 +113,8 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: a path without an answer, a method that it does not take."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]
+    if isinstance(stranger := request.scope.get(PRINCIPAL_KEY), NotAuthenticated):
+        return error_response(stranger, path)  # who may not come in is not told what there is
     typed: HearthError
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         typed = MethodNotAllowed(f"{path} does not take {method}")

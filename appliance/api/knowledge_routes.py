@@ -24,6 +24,7 @@ KNOWLEDGE_OPERATIONS = (
         schemas.UploadForm,
         WRITING,
         request_media="multipart/form-data",
+        access="user",
     ),
     Operation(
         "GET",
@@ -33,10 +34,25 @@ KNOWLEDGE_OPERATIONS = (
         replies.FileList,
         errors=READING,
         query=schemas.ListFilesQuery,
+        access="user",
     ),
-    Operation("GET", "/v1/files/{file_id}", files.get_file, "One file", replies.FileObject, errors=READING),
     Operation(
-        "DELETE", "/v1/files/{file_id}", files.delete_file, "Delete a file", replies.Deleted, errors=WRITING
+        "GET",
+        "/v1/files/{file_id}",
+        files.get_file,
+        "One file",
+        replies.FileObject,
+        errors=READING,
+        access="user",
+    ),
+    Operation(
+        "DELETE",
+        "/v1/files/{file_id}",
+        files.delete_file,
+        "Delete a file",
+        replies.Deleted,
+        errors=WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -45,6 +61,7 @@ KNOWLEDGE_OPERATIONS = (
         "A file's bytes",
         "application/octet-stream",
         errors=READING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -54,6 +71,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStore,
         schemas.CreateVectorStore,
         WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -63,6 +81,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStoreList,
         errors=READING,
         query=schemas.ListQuery,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -71,6 +90,7 @@ KNOWLEDGE_OPERATIONS = (
         "One knowledge base",
         replies.VectorStore,
         errors=READING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -80,6 +100,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStore,
         schemas.UpdateVectorStore,
         WRITING,
+        access="user",
     ),
     Operation(
         "DELETE",
@@ -88,6 +109,7 @@ KNOWLEDGE_OPERATIONS = (
         "Delete a knowledge base; its files stay",
         replies.Deleted,
         errors=WRITING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -97,6 +119,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.SearchPage,
         schemas.SearchVectorStore,
         (400, 404, 408, 413, 429, 503),
+        access="reader",
     ),
     Operation(
         "POST",
@@ -106,6 +129,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.Reindexed,
         schemas.ReindexVectorStore,
         WRITING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -115,6 +139,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.WatchedFolder,
         schemas.WatchFolder,
         WRITING,
+        access="admin",
     ),
     Operation(
         "GET",
@@ -123,6 +148,7 @@ KNOWLEDGE_OPERATIONS = (
         "The folders that a knowledge base follows",
         replies.FolderList,
         errors=READING,
+        access="admin",
     ),
     Operation(
         "DELETE",
@@ -131,6 +157,7 @@ KNOWLEDGE_OPERATIONS = (
         "Follow a folder no more; its documents stay",
         replies.Deleted,
         errors=WRITING,
+        access="admin",
     ),
     Operation(
         "POST",
@@ -140,6 +167,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStoreFile,
         schemas.AttachFile,
         WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -149,6 +177,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStoreFileList,
         errors=READING,
         query=schemas.ListDocumentsQuery,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -157,6 +186,7 @@ KNOWLEDGE_OPERATIONS = (
         "What became of a file",
         replies.VectorStoreFile,
         errors=READING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -166,6 +196,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStoreFile,
         schemas.UpdateAttributes,
         WRITING,
+        access="user",
     ),
     Operation(
         "DELETE",
@@ -174,6 +205,7 @@ KNOWLEDGE_OPERATIONS = (
         "Take a file out of a knowledge base",
         replies.Deleted,
         errors=WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -182,6 +214,7 @@ KNOWLEDGE_OPERATIONS = (
         "The text that was read out of a file",
         replies.FileContentPage,
         errors=READING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -191,6 +224,7 @@ KNOWLEDGE_OPERATIONS = (
         replies.FileBatch,
         schemas.CreateFileBatch,
         WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -199,6 +233,7 @@ KNOWLEDGE_OPERATIONS = (
         "What became of a batch",
         replies.FileBatch,
         errors=READING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -207,6 +242,7 @@ KNOWLEDGE_OPERATIONS = (
         "End what of a batch has not been read",
         replies.FileBatch,
         errors=WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -216,5 +252,6 @@ KNOWLEDGE_OPERATIONS = (
         replies.VectorStoreFileList,
         errors=READING,
         query=schemas.ListDocumentsQuery,
+        access="user",
     ),
 )

@@ -55,7 +55,9 @@ async def get_document(_: Request) -> Response:
     return Response(document(), media_type="application/json")
 
 
-DOCUMENT_OPERATION = Operation("GET", "/openapi.json", get_document, "This document", "application/json")
+DOCUMENT_OPERATION = Operation(
+    "GET", "/openapi.json", get_document, "This document", "application/json", access="reader"
+)
 
 
 def _describe(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:

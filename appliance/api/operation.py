@@ -1,19 +1,24 @@
-"""What a path is: its method, handler, and the structs that go in and out."""
+"""What a path is: its method, handler, who may call it, and the structs that go in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from appliance.principal import Role
+
 Handler = Callable[[Request], Awaitable[Response]]
+Access = Role | Literal["public"]  # the least role; public: anybody who reaches the server, without a key
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Operation:
     """One method of one path. `reply` is a struct for JSON, or a media type for anything else; `query`
-    a struct of the query parameters."""
+    a struct of the query parameters. `access` has no default: who may call a path is said, or it is none."""
 
     method: str
     path: str
@@ -26,3 +31,4 @@ class Operation(NamedTuple):
     streams: bool = False
     query: Any = None
     request_media: str = "application/json"
+    access: Access = field(kw_only=True)

@@ -19,6 +19,7 @@ from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.defacto.operations import DEFACTO_OPERATIONS
 from appliance.api.errors import ErrorReply
+from appliance.api.keys import KEY_OPERATIONS
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
 from appliance.api.ollama.operations import OLLAMA_OPERATIONS
 from appliance.api.operation import Operation
@@ -42,6 +43,7 @@ OPERATIONS = (
         schemas.ChatRequest,
         GENERATING,
         streams=True,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -51,6 +53,7 @@ OPERATIONS = (
         stored_chats.StoredList,
         errors=(400, 503),
         query=stored_chats.ListChatsQuery,
+        access="user",
     ),
     Operation(
         "GET",
@@ -59,6 +62,7 @@ OPERATIONS = (
         "One kept answer",
         replies.ChatCompletion,
         errors=KEEPING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -68,6 +72,7 @@ OPERATIONS = (
         replies.ChatCompletion,
         stored_chats.UpdateChat,
         KEEPING,
+        access="user",
     ),
     Operation(
         "DELETE",
@@ -76,6 +81,7 @@ OPERATIONS = (
         "Delete a kept answer",
         stored_chats.DeletedChat,
         errors=KEEPING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -85,6 +91,7 @@ OPERATIONS = (
         stored_chats.StoredList,
         errors=KEEPING,
         query=stored_chats.ListMessagesQuery,
+        access="user",
     ),
     Operation(
         "POST",
@@ -95,6 +102,7 @@ OPERATIONS = (
         schemas.CompletionRequest,
         GENERATING,
         streams=True,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -104,6 +112,7 @@ OPERATIONS = (
         replies.EmbeddingList,
         schemas.EmbeddingRequest,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -113,10 +122,21 @@ OPERATIONS = (
         replies.Ranking,
         schemas.RerankRequest,
         GENERATING,
+        access="reader",
     ),
     *DEFACTO_OPERATIONS,
-    Operation("GET", "/v1/models", models.list_models, "The models served here", replies.ModelList),
-    Operation("GET", "/v1/models/{model}", models.get_model, "One model", replies.ModelCard, errors=READING),
+    Operation(
+        "GET", "/v1/models", models.list_models, "The models served here", replies.ModelList, access="reader"
+    ),
+    Operation(
+        "GET",
+        "/v1/models/{model}",
+        models.get_model,
+        "One model",
+        replies.ModelCard,
+        errors=READING,
+        access="reader",
+    ),
     *RESPONSE_OPERATIONS,
     *BATCH_OPERATIONS,
     *UPLOAD_OPERATIONS,
@@ -126,7 +146,10 @@ OPERATIONS = (
     *CONFIG_OPERATIONS,
     *ROUTING_OPERATIONS,
     *ADMIN_OPERATIONS,
-    Operation("GET", "/healthz", health.get_health, "Whether the server lives", health.Health),
+    *KEY_OPERATIONS,
+    Operation(
+        "GET", "/healthz", health.get_health, "Whether the server lives", health.Health, access="public"
+    ),
     Operation(
         "GET",
         "/readyz",
@@ -134,9 +157,12 @@ OPERATIONS = (
         "Whether every model answers",
         health.Readiness,
         extra_replies=((503, health.Readiness),),
+        access="public",
     ),
-    Operation("GET", "/version", health.get_version, "This build's version", health.Version),
-    Operation("GET", "/metrics", health.get_metrics, "Figures for Prometheus", "text/plain"),
+    Operation("GET", "/version", health.get_version, "This build's version", health.Version, access="reader"),
+    Operation(
+        "GET", "/metrics", health.get_metrics, "Figures for Prometheus", "text/plain", access="operator"
+    ),
 )
 
 ERROR_REPLY = ErrorReply

@@ -176,7 +176,14 @@ async def explain_route(http: Request) -> Response:
 
 
 ROUTING_OPERATIONS = (
-    Operation("GET", "/admin/v1/routing", get_routing, "Who may answer, and how they do", RoutingBody),
+    Operation(
+        "GET",
+        "/admin/v1/routing",
+        get_routing,
+        "Who may answer, and how they do",
+        RoutingBody,
+        access="operator",
+    ),
     Operation(
         "POST",
         "/admin/v1/routing/explain",
@@ -185,5 +192,6 @@ ROUTING_OPERATIONS = (
         DecisionBody,
         Explanation,
         (400, 404),
+        access="operator",
     ),
 )

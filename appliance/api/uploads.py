@@ -198,7 +198,14 @@ UPLOAD = "/v1/uploads/{upload_id}"
 
 UPLOAD_OPERATIONS = (
     Operation(
-        "POST", "/v1/uploads", create_upload, "Announce a file in parts", Upload, CreateUpload, WRITING
+        "POST",
+        "/v1/uploads",
+        create_upload,
+        "Announce a file in parts",
+        Upload,
+        CreateUpload,
+        WRITING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -209,6 +216,7 @@ UPLOAD_OPERATIONS = (
         PartForm,
         WRITING,
         request_media="multipart/form-data",
+        access="user",
     ),
     Operation(
         "POST",
@@ -218,6 +226,9 @@ UPLOAD_OPERATIONS = (
         Upload,
         CompleteUpload,
         WRITING,
+        access="user",
     ),
-    Operation("POST", UPLOAD + "/cancel", cancel_upload, "Forget the parts", Upload, errors=WRITING),
+    Operation(
+        "POST", UPLOAD + "/cancel", cancel_upload, "Forget the parts", Upload, errors=WRITING, access="user"
+    ),
 )

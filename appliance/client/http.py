@@ -129,10 +129,35 @@ class Client:
         path = f"/admin/v1/requests/{quote(id, safe='')}/cancel"
         return self._ask("POST", path, admin.CancelledRequests).cancelled
 
+    # Keys
+
+    def whoami(self) -> admin.Whoami:
+        return self._ask("GET", "/admin/v1/whoami", admin.Whoami)
+
+    def keys(self) -> tuple[admin.KeyStatus, ...]:
+        return self._ask("GET", "/admin/v1/keys", admin.KeyList).data
+
+    def create_key(self, new: admin.NewKey) -> admin.IssuedKey:
+        return self._ask("POST", "/admin/v1/keys", admin.IssuedKey, new)
+
+    def change_key(self, key: str, change: admin.KeyChange) -> admin.KeyStatus:
+        """By its id or name."""
+        return self._ask("POST", _key(key), admin.KeyStatus, change)
+
+    def rotate_key(self, key: str, *, overlap: float = 0.0) -> admin.IssuedKey:
+        """A new secret; the old one ends at once, or after `overlap` seconds."""
+        rotation = admin.KeyRotation(overlap=overlap)
+        return self._ask("POST", f"{_key(key)}/rotate", admin.IssuedKey, rotation)
+
+    def revoke_key(self, key: str) -> admin.KeyStatus:
+        """For good; what runs with it ends."""
+        return self._ask("POST", f"{_key(key)}/revoke", admin.KeyStatus)
+
     # How
 
-    def _ask(self, method: str, path: str, kind: type[Record]) -> Record:
-        return msgspec.json.decode(self._request(method, path).content, type=kind)
+    def _ask(self, method: str, path: str, kind: type[Record], body: msgspec.Struct | None = None) -> Record:
+        sent = None if body is None else msgspec.to_builtins(body)
+        return msgspec.json.decode(self._request(method, path, sent).content, type=kind)
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path).json()
@@ -173,6 +198,10 @@ def trust(authority: str | None = None) -> ssl.SSLContext | bool:
 
 def _of(model: str) -> str:
     return f"/admin/v1/models/{quote(model, safe='')}"
+
+
+def _key(key: str) -> str:
+    return f"/admin/v1/keys/{quote(key, safe='')}"
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:

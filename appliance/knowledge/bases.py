@@ -17,10 +17,11 @@ from appliance.knowledge.embedding import Embedding
 from appliance.knowledge.folders import Folders
 from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import BaseStatus, Chunking
+from appliance.principal import Principal
 from appliance.store import bases, documents, editions
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes
-from appliance.store.rows import Base, Edition, Page, Principal
+from appliance.store.rows import Base, Edition, Page
 
 RESERVED_TOKENS = 64  # of the embedder's limit: special tokens, prefix and headings
 

@@ -12,9 +12,10 @@ from appliance.errors import Overloaded
 from appliance.knowledge.ingest import Ingest
 from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import Chunking, NewDocument
+from appliance.principal import Principal
 from appliance.store import bases, documents, files
 from appliance.store.database import Connection, Database
-from appliance.store.rows import Attributes, Batch, Counts, Document, Page, Principal
+from appliance.store.rows import Attributes, Batch, Counts, Document, Page
 
 
 class Documents:

@@ -17,10 +17,11 @@ from typing import BinaryIO, NamedTuple
 
 from appliance.errors import HearthError, InvalidValue, PayloadTooLarge, StorageFull
 from appliance.knowledge.transactions import read, write
+from appliance.principal import Principal
 from appliance.store import files
 from appliance.store.database import Connection, Database
 from appliance.store.graph_file import sync_directory
-from appliance.store.rows import Page, Principal, StoredFile
+from appliance.store.rows import Page, StoredFile
 
 SWEPT_AT_ONCE = 100
 PARTIAL = ".partial"

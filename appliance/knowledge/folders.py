@@ -17,9 +17,10 @@ from appliance.knowledge.files import Files
 from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import NewDocument
 from appliance.knowledge.watch import Watch
+from appliance.principal import Principal
 from appliance.store import bases, documents, files, folders
 from appliance.store.database import Connection, Database
-from appliance.store.rows import Folder, FolderFile, Principal, StoredFile
+from appliance.store.rows import Folder, FolderFile, StoredFile
 
 MOST_PATH_CHARS = 512  # of an attribute
 

@@ -22,11 +22,12 @@ from appliance.knowledge.retrieve import Candidate, Found, Query, Trace, Tuning,
 from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import Answer, BaseStatus
 from appliance.language import speaks
+from appliance.principal import Principal
 from appliance.records import EncoderModel
 from appliance.store import bases, documents
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes
-from appliance.store.rows import Base, Counts, Principal
+from appliance.store.rows import Base, Counts
 from appliance.store.terms import WordCounts
 from appliance.workers.handles import EncoderHandle
 

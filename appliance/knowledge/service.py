@@ -30,6 +30,7 @@ from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.search import Search
 from appliance.knowledge.transactions import read
 from appliance.knowledge.views import Answer
+from appliance.principal import Principal
 from appliance.records import EncoderModel
 from appliance.store import bases, editions
 from appliance.store.database import Connection, Database
@@ -37,7 +38,6 @@ from appliance.store.index import GRAPH_FROM
 from appliance.store.indexes import Indexes
 from appliance.store.lock import DirectoryLock
 from appliance.store.migrations import migrate
-from appliance.store.rows import Principal
 from appliance.store.vector_cache import VectorCache
 from appliance.workers.handles import EncoderHandle
 

@@ -11,9 +11,10 @@ import time
 import msgspec
 
 from appliance.errors import Forbidden, InvalidValue, NotFound
+from appliance.principal import Principal
 from appliance.store.database import Connection
 from appliance.store.paging import page_of
-from appliance.store.rows import Base, Edition, Page, Principal
+from appliance.store.rows import Base, Edition, Page
 
 SELECT = """
 SELECT b.id, b.owner, b.name, b.description, b.metadata, b.created_at, b.active_at, b.expires_days,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from appliance.errors import NotFound
+from appliance.principal import Principal
 from appliance.store import documents
 from appliance.store.database import Connection
 from appliance.store.paging import page_of
-from appliance.store.rows import Page, Principal, StoredFile
+from appliance.store.rows import Page, StoredFile
 
 COLUMNS = "id, owner, name, purpose, bytes, sha256, created_at, expires_at"
 

@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import NotFound
+from appliance.principal import Principal
 from appliance.store.database import Connection
 from appliance.store.paging import page_of
-from appliance.store.rows import Page, Principal
+from appliance.store.rows import Page
 
 COLUMNS = "id, owner, kind, state, model, metadata, created_at, expires_at, body"
 

@@ -1,4 +1,4 @@
-"""What the tables hold, as frozen records, and who asks for it.
+"""What the tables hold, as frozen records.
 
 Times are Unix seconds; places in a text are characters; `page` 0 means that the format has no pages.
 """
@@ -14,15 +14,6 @@ ErrorCode = Literal["", "server_error", "unsupported_file", "invalid_file"]
 Order = Literal["asc", "desc"]
 AttributeValue = str | float | bool
 Attributes = dict[str, AttributeValue]
-
-
-class Principal(Struct, frozen=True):
-    """On whose behalf something is asked. Every query that reads or changes a base takes one."""
-
-    id: str
-
-
-LOCAL = Principal("local")
 
 
 class Page(Struct, frozen=True, kw_only=True):

@@ -32,7 +32,8 @@ from appliance.errors import NotFound
 from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
-from appliance.store.rows import LOCAL, Page
+from appliance.principal import LOCAL
+from appliance.store.rows import Page
 from tests.knowledge.conftest import opened, pieces
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

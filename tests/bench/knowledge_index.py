@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.knowledge.retrieve import Found, Query, Trace, Tuning, retrieve
+from appliance.principal import LOCAL
 from appliance.store import bases, documents, editions, files
 from appliance.store.database import Connection, Database
 from appliance.store.index import Index
 from appliance.store.migrations import migrate
-from appliance.store.rows import LOCAL, Base, Chunk, Edition, StoredFile
+from appliance.store.rows import Base, Chunk, Edition, StoredFile
 from appliance.store.terms import WordCounts
 
 DIMENSIONS = 384

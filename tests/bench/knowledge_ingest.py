@@ -26,10 +26,11 @@ from appliance.knowledge.chunk import embedded_text
 from appliance.knowledge.embedding import BATCH
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
+from appliance.principal import LOCAL
 from appliance.store import bases, documents, editions
 from appliance.store.database import Connection, Database
 from appliance.store.migrations import migrate
-from appliance.store.rows import LOCAL, Base
+from appliance.store.rows import Base
 from appliance.workers.handles import EncoderHandle
 from tests.bench.knowledge import DATA, EMBEDDER, read_cranfield
 from tests.knowledge.conftest import opened_with_encoder, upload

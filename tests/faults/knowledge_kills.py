@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.knowledge.views import NewDocument
+from appliance.principal import LOCAL
 from appliance.store import documents, editions
 from appliance.store.database import Connection, Database
 from appliance.store.index import Index
 from appliance.store.migrations import migrate
-from appliance.store.rows import LOCAL
 from tests.faults.knowledge_writer import ABSORB_FROM, DOCUMENTS, GRAPH_FROM, content
 from tests.knowledge.conftest import opened, pieces
 

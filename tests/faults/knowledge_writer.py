@@ -22,8 +22,8 @@ from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
 from appliance.orders import encoder_order
+from appliance.principal import LOCAL
 from appliance.store import index
-from appliance.store.rows import LOCAL
 from models.store import Store
 from tests.knowledge.conftest import pieces
 from tests.serving import EMBED, store_directory

@@ -17,7 +17,8 @@ from appliance.config.schema import Settings
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.orders import encoder_order
-from appliance.store.rows import LOCAL, Document, StoredFile
+from appliance.principal import LOCAL
+from appliance.store.rows import Document, StoredFile
 from appliance.workers.handles import EncoderHandle
 from appliance.workers.supervisor import Supervisor
 from models.store import Store

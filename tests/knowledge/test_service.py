@@ -13,9 +13,10 @@ from appliance.config.schema import Knowledge as Settings
 from appliance.errors import Forbidden, HearthError, InvalidRequest, NotFound, Overloaded, SetupError
 from appliance.knowledge.service import Knowledge
 from appliance.knowledge.views import NewDocument
+from appliance.principal import LOCAL, Principal
 from appliance.store.database import Database
 from appliance.store.migrations import migrate
-from appliance.store.rows import LOCAL, Page, Principal
+from appliance.store.rows import Page
 from tests.conftest import require
 from tests.knowledge.conftest import EMBED, MULTILINGUAL, RERANK, opened, pieces, upload
 

@@ -15,7 +15,8 @@ import pytest
 from appliance.errors import InvalidValue
 from appliance.knowledge.scan import fingerprint, scan
 from appliance.knowledge.service import Knowledge
-from appliance.store.rows import LOCAL, Document, Page
+from appliance.principal import LOCAL
+from appliance.store.rows import Document, Page
 from tests.knowledge.conftest import opened
 
 Run = Callable[[Callable[[Knowledge], Awaitable[None]]], None]

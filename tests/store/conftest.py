@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from appliance.principal import LOCAL
 from appliance.store import bases, documents, editions, files
 from appliance.store.database import Connection, Database
 from appliance.store.migrations import migrate
-from appliance.store.rows import LOCAL, Base, Chunk, Edition, StoredFile
+from appliance.store.rows import Base, Chunk, Edition, StoredFile
 
 DIMENSIONS = 8
 

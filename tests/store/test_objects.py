@@ -11,8 +11,9 @@ import pytest
 from appliance.archive import Archive
 from appliance.config.schema import Archive as Settings
 from appliance.errors import InvalidRequest, NotFound, SetupError
+from appliance.principal import Principal
 from appliance.store.objects import KeptItem
-from appliance.store.rows import Page, Principal
+from appliance.store.rows import Page
 
 ADA, BOB = Principal("ada"), Principal("bob")
 ALL = Page(limit=100, order="asc")

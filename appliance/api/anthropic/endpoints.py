@@ -56,6 +56,7 @@ ANTHROPIC_OPERATIONS = (
         CreateMessage,
         GENERATING,
         streams=True,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -65,5 +66,6 @@ ANTHROPIC_OPERATIONS = (
         TokenCount,
         CountTokens,
         GENERATING,
+        access="reader",
     ),
 )

@@ -126,10 +126,28 @@ WRITING = (400, 404, 408, 413, 429, 503, 507)
 BATCH = "/v1/batches/{batch_id}"
 
 BATCH_OPERATIONS = (
-    Operation("POST", "/v1/batches", create_batch, "Answer a file of requests", Batch, CreateBatch, WRITING),
     Operation(
-        "GET", "/v1/batches", list_batches, "The batches", BatchList, errors=WRITING, query=ListBatchesQuery
+        "POST",
+        "/v1/batches",
+        create_batch,
+        "Answer a file of requests",
+        Batch,
+        CreateBatch,
+        WRITING,
+        access="user",
     ),
-    Operation("GET", BATCH, get_batch, "How a batch stands", Batch, errors=WRITING),
-    Operation("POST", BATCH + "/cancel", cancel_batch, "End a batch early", Batch, errors=WRITING),
+    Operation(
+        "GET",
+        "/v1/batches",
+        list_batches,
+        "The batches",
+        BatchList,
+        errors=WRITING,
+        query=ListBatchesQuery,
+        access="user",
+    ),
+    Operation("GET", BATCH, get_batch, "How a batch stands", Batch, errors=WRITING, access="user"),
+    Operation(
+        "POST", BATCH + "/cancel", cancel_batch, "End a batch early", Batch, errors=WRITING, access="user"
+    ),
 )

@@ -37,9 +37,9 @@ from appliance.api.generation import now
 from appliance.api.inner import ask
 from appliance.errors import HearthError
 from appliance.knowledge.files import Files
+from appliance.principal import Principal
 from appliance.runtime import Runtime
 from appliance.store.objects import KeptItem
-from appliance.store.rows import Principal
 
 log = logging.getLogger("hearth.batches")
 

@@ -19,6 +19,7 @@ DEFACTO_OPERATIONS = (
         Ranking,
         schemas.AnyRerankRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -28,6 +29,7 @@ DEFACTO_OPERATIONS = (
         ranking.CohereRanking,
         schemas.CohereRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -37,6 +39,7 @@ DEFACTO_OPERATIONS = (
         ranking.ScoreList,
         schemas.ScoreRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -46,6 +49,7 @@ DEFACTO_OPERATIONS = (
         tokens.Tokenized,
         schemas.TokenizeRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -55,6 +59,7 @@ DEFACTO_OPERATIONS = (
         tokens.Detokenized,
         schemas.DetokenizeRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -64,6 +69,7 @@ DEFACTO_OPERATIONS = (
         tokens.Templated,
         schemas.TemplateRequest,
         ENCODING,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -73,6 +79,7 @@ DEFACTO_OPERATIONS = (
         server.Props,
         errors=READING,
         query=server.ModelQuery,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -82,6 +89,7 @@ DEFACTO_OPERATIONS = (
         "application/json",
         errors=READING,
         query=server.ModelQuery,
+        access="operator",
     ),
-    Operation("GET", "/health", health.get_health, "The same as /healthz", health.Health),
+    Operation("GET", "/health", health.get_health, "The same as /healthz", health.Health, access="public"),
 )

@@ -17,6 +17,7 @@ OLLAMA_OPERATIONS = (
         replies.ChatReply,
         schemas.ChatRequest,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -26,6 +27,7 @@ OLLAMA_OPERATIONS = (
         replies.GenerateReply,
         schemas.GenerateRequest,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -35,6 +37,7 @@ OLLAMA_OPERATIONS = (
         embedding.EmbedReply,
         schemas.EmbedRequest,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -44,9 +47,24 @@ OLLAMA_OPERATIONS = (
         embedding.EmbeddingsReply,
         schemas.EmbeddingsRequest,
         GENERATING,
+        access="reader",
     ),
-    Operation("GET", "/api/tags", catalogue.list_tags, "The models, in Ollama's words", catalogue.Tags),
-    Operation("GET", "/api/ps", catalogue.list_processes, "The models in memory", catalogue.Processes),
+    Operation(
+        "GET",
+        "/api/tags",
+        catalogue.list_tags,
+        "The models, in Ollama's words",
+        catalogue.Tags,
+        access="reader",
+    ),
+    Operation(
+        "GET",
+        "/api/ps",
+        catalogue.list_processes,
+        "The models in memory",
+        catalogue.Processes,
+        access="reader",
+    ),
     Operation(
         "POST",
         "/api/show",
@@ -55,8 +73,14 @@ OLLAMA_OPERATIONS = (
         catalogue.Shown,
         schemas.ShowRequest,
         READING,
+        access="reader",
     ),
     Operation(
-        "GET", "/api/version", catalogue.get_ollama_version, "This build's version", catalogue.OllamaVersion
+        "GET",
+        "/api/version",
+        catalogue.get_ollama_version,
+        "This build's version",
+        catalogue.OllamaVersion,
+        access="reader",
     ),
 )

@@ -17,7 +17,7 @@ from appliance.api.responses.running import Job
 from appliance.api.sse import named_event
 from appliance.archive import Archive
 from appliance.errors import Cancelled, HearthError
-from appliance.store.rows import Principal
+from appliance.principal import Principal
 
 _encode = msgspec.json.Encoder().encode
 

@@ -23,6 +23,7 @@ RESPONSE_OPERATIONS = (
         schemas.CreateResponse,
         GENERATING,
         streams=True,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -32,6 +33,7 @@ RESPONSE_OPERATIONS = (
         replies.InputTokens,
         schemas.CountInputTokens,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "POST",
@@ -41,6 +43,7 @@ RESPONSE_OPERATIONS = (
         replies.CompactedResponse,
         schemas.CompactResponse,
         GENERATING,
+        access="reader",
     ),
     Operation(
         "GET",
@@ -51,9 +54,16 @@ RESPONSE_OPERATIONS = (
         errors=READING,
         streams=True,
         query=schemas.RetrieveQuery,
+        access="user",
     ),
     Operation(
-        "DELETE", RESPONSE, endpoints.delete_response, "Delete a response", replies.Deleted, errors=WRITING
+        "DELETE",
+        RESPONSE,
+        endpoints.delete_response,
+        "Delete a response",
+        replies.Deleted,
+        errors=WRITING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -62,6 +72,7 @@ RESPONSE_OPERATIONS = (
         "End a response that is made in the background",
         replies.ResponseBody,
         errors=WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -71,6 +82,7 @@ RESPONSE_OPERATIONS = (
         replies.ItemList,
         errors=READING,
         query=schemas.ItemsQuery,
+        access="user",
     ),
     Operation(
         "POST",
@@ -80,6 +92,7 @@ RESPONSE_OPERATIONS = (
         replies.Conversation,
         schemas.CreateConversation,
         WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -88,6 +101,7 @@ RESPONSE_OPERATIONS = (
         "One conversation",
         replies.Conversation,
         errors=READING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -97,6 +111,7 @@ RESPONSE_OPERATIONS = (
         replies.Conversation,
         schemas.UpdateMetadata,
         WRITING,
+        access="user",
     ),
     Operation(
         "DELETE",
@@ -105,6 +120,7 @@ RESPONSE_OPERATIONS = (
         "Delete a conversation and its items",
         replies.Deleted,
         errors=WRITING,
+        access="user",
     ),
     Operation(
         "POST",
@@ -114,6 +130,7 @@ RESPONSE_OPERATIONS = (
         replies.ItemList,
         schemas.CreateItems,
         WRITING,
+        access="user",
     ),
     Operation(
         "GET",
@@ -123,6 +140,7 @@ RESPONSE_OPERATIONS = (
         replies.ItemList,
         errors=READING,
         query=schemas.ItemsQuery,
+        access="user",
     ),
     Operation(
         "GET",
@@ -131,6 +149,7 @@ RESPONSE_OPERATIONS = (
         "One item",
         "application/json",
         errors=READING,
+        access="user",
     ),
     Operation(
         "DELETE",
@@ -139,5 +158,6 @@ RESPONSE_OPERATIONS = (
         "Take an item out of a conversation",
         replies.Conversation,
         errors=WRITING,
+        access="user",
     ),
 )
