@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": ("appliance.cli.serve", "serve", "Start the server."),
     "chat": ("appliance.cli.chat", "chat", "Talk to a model in the terminal."),
     "ask": ("appliance.cli.chat", "ask", "Ask one question and print the answer."),
+    "tui": ("appliance.cli.tui", "tui", "Manage a server in the terminal."),
     "kb": ("appliance.cli.kb", "kb", "Make, fill, search and export knowledge bases."),
     "route": ("appliance.cli.route", "route", "Show who answers, local or online, and why."),
     "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),

@@ -21,7 +21,8 @@ from appliance.errors import ConfigError
 PREFIX = "HEARTH_"
 # Variables of ours that are not settings: where things are, and how a client reaches a server.
 OTHER_VARIABLES = frozenset(
-    f"{PREFIX}{name}" for name in ("HOME", "URL", "API_KEY", "BUNDLE", "PACK_DIR", "GGML_DIR", "TEST_MODELS")
+    f"{PREFIX}{name}"
+    for name in ("HOME", "URL", "API_KEY", "CA", "BUNDLE", "PACK_DIR", "GGML_DIR", "TEST_MODELS")
 )
 
 

@@ -1,0 +1,151 @@
+"""The app: which screen is up, in which language and look, with which server. Screens do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar, cast
+
+from textual.app import SystemCommand
+from textual.binding import Binding, BindingType
+from textual.filter import NoColor
+from textual.screen import Screen
+
+from appliance.errors import HearthError
+from tui import language, look
+from tui.backend import Backend, Door
+from tui.choices import Choices
+from tui.feeds import Feeds
+from tui.history import History, sample_of
+from tui.host import Host
+from tui.language import LANGUAGES, say
+from tui.messages import Fed
+from tui.screens.base import HearthScreen
+
+# place → (module, screen); in the order of their keys. A module is imported when its place is first gone to.
+PLACES = {
+    "overview": ("tui.screens.overview", "Overview"),
+}
+
+
+class HearthApp(Host):
+    """`door` makes the client, given a key or none; `choices` outlast the app in `choices_file`."""
+
+    CSS_PATH = Path(__file__).parent / "styles.tcss"
+    TITLE = "Hearth"
+    AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1", "help", "frame.help", key_display="?"),
+        Binding("ctrl+q", "quit", "frame.quit", priority=True),
+        Binding("q", "quit", "frame.quit", show=False),
+        Binding("ctrl+t", "next_theme", "frame.next_theme", show=False),
+        Binding("ctrl+l", "next_language", "frame.next_language", show=False),
+        *(
+            Binding(f"{number},alt+{number}", f"go('{place}')", f"places.{place}", show=False)
+            for number, place in enumerate(PLACES, start=1)
+        ),
+    ]
+
+    def __init__(self, door: Callable[[str | None], Door], choices: Choices) -> None:
+        super().__init__()
+        self._door = door
+        self._choices = choices
+        self.places = tuple(PLACES)
+        self.history = History()
+        for theme in look.THEMES:
+            self.register_theme(theme)
+        self.theme = choices.theme
+        language.use(choices.language)
+        if choices.no_color:
+            self.no_color = True
+            self._filters.append(NoColor())
+            self.theme = look.SIXTEEN
+        if choices.ascii:
+            self._filters.append(look.Ascii())
+        for place in PLACES:
+            self.add_mode(place, partial(_screen, place))
+
+    def on_mount(self) -> None:
+        self.backend = Backend(self._door(None))
+        self.feeds = Feeds(self, self.backend)
+        self.feeds.take(self, "status")
+        self.switch_mode("overview")
+
+    def on_fed(self, message: Fed) -> None:
+        self.history.add(sample_of(message.value))
+
+    async def on_unmount(self) -> None:
+        await self.backend.close()
+
+    # What keys and the palette do
+
+    def action_go(self, place: str) -> None:
+        if len(self.screen_stack) == 1:  # a question is answered first
+            self.switch_mode(place)
+
+    def action_help(self) -> None:
+        from tui.dialogs.help import Help
+
+        if isinstance(self.screen, HearthScreen):
+            self.push_screen(Help(self.screen))
+
+    def action_next_theme(self) -> None:
+        names = [theme.name for theme in look.THEMES]
+        self.choose_theme(names[(names.index(self.theme) + 1) % len(names)])
+
+    def choose_theme(self, name: str) -> None:
+        self.theme = name
+        self._choices.keep(theme=name)
+
+    def action_next_language(self) -> None:
+        names = list(LANGUAGES)
+        self.choose_language(names[(names.index(language.current()) + 1) % len(names)])
+
+    def choose_language(self, name: str) -> None:
+        language.use(name)
+        self._choices.keep(language=name)
+        if isinstance(self.screen, HearthScreen):  # the others when they are next seen
+            self.screen.refresh(recompose=True)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        for place in PLACES:
+            yield SystemCommand(
+                say(f"places.{place}"), say(f"places_help.{place}"), partial(self.action_go, place)
+            )
+        if isinstance(screen, HearthScreen):
+            for active in screen.own_bindings():
+                action = partial(screen.run_action, active.binding.action)
+                yield SystemCommand(active.binding.description, say(f"places.{screen.NAME}"), action)
+        for name, own_name in LANGUAGES.items():
+            yield SystemCommand(
+                f"{say('frame.language')}: {own_name}", own_name, partial(self.choose_language, name)
+            )
+        for theme in look.THEMES:
+            yield SystemCommand(
+                f"{say('frame.theme')}: {say(f'theme.{theme.name}')}",
+                say("frame.theme_help"),
+                partial(self.choose_theme, theme.name),
+            )
+        yield SystemCommand(say("frame.help"), say("frame.help_help"), self.action_help)
+        yield SystemCommand(say("frame.quit"), say("frame.quit_help"), self.action_quit)
+
+    # Keys to the server
+
+    def refused(self, error: HearthError) -> None:
+        """The server wants a key, or another one: ask for it, once at a time."""
+        from tui.dialogs.key import KeyQuestion
+
+        if error.detail_code == "invalid_api_key" and not isinstance(self.screen, KeyQuestion):
+            self.push_screen(KeyQuestion(error.message), self._use_key)
+
+    def _use_key(self, key: str | None) -> None:
+        if key:
+            self.backend.reopen(self._door(key))
+            self.feeds.forget()
+
+
+def _screen(place: str) -> HearthScreen:
+    module, name = PLACES[place]
+    return cast(HearthScreen, getattr(import_module(module), name)())

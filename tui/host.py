@@ -1,0 +1,23 @@
+"""What a screen finds in its app."""
+
+from __future__ import annotations
+
+from textual.app import App
+
+from appliance.errors import HearthError
+from tui.backend import Backend
+from tui.feeds import Feeds
+from tui.history import History
+
+
+class Host(App[None]):
+    """`backend` makes calls, `feeds` asks again and again, `history` remembers; `places` can be gone to."""
+
+    places: tuple[str, ...]
+    backend: Backend
+    feeds: Feeds
+    history: History
+
+    def refused(self, error: HearthError) -> None:
+        """A feed was refused."""
+        raise NotImplementedError

@@ -1,0 +1,12 @@
+"""What to do about an error, told by its code. Most of the server's messages say it themselves."""
+
+from __future__ import annotations
+
+from appliance.errors import HearthError
+from tui.language import has, say
+
+
+def advice(error: HearthError) -> str:
+    """The next step."""
+    key = f"advice.{error.detail_code}"
+    return say(key if has(key) else "advice.other")
