@@ -26,6 +26,8 @@ LEVELS = {
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
     "appliance.admin": (1, "what operators are told; the server writes it, the client reads it"),
+    "appliance.audit": (0, "what the audit log says; the server writes it, the client reads it"),
+    "appliance.trace": (0, "whose trace a request belongs to; logs, audit and upstreams carry it"),
     "appliance.memory": (0, "what the machine has free; no room's business"),
     "appliance.principal": (0, "who asks and what they may; every room passes it on"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),

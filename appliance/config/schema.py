@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from appliance.config.audit import Audit, Privacy
 from appliance.config.routing import Routing
 
 MiB = 1024 * 1024
@@ -257,5 +258,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     encoder: Encoder = field(default_factory=Encoder)
     knowledge: Knowledge = field(default_factory=Knowledge)
     archive: Archive = field(default_factory=Archive)
+    audit: Audit = field(default_factory=Audit)
+    privacy: Privacy = field(default_factory=Privacy)
     limits: Limits = field(default_factory=Limits)
     routing: Routing = field(default_factory=Routing)

@@ -1,0 +1,1 @@
+"""Personal data and secrets in text: found by their form, and by their check digits where they have some."""
