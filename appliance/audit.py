@@ -7,9 +7,9 @@ without the log's key.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 # request: one HTTP request; background: the work that one left behind; batch: one line of a batch.
 # start, stop: of the server. lost: lines that could not be written. retention: old lines were removed.
@@ -88,6 +88,22 @@ class AuditFinding(Struct, frozen=True, kw_only=True):
     file: str = ""
 
 
+class AuditCheckpoint(Struct, frozen=True, kw_only=True):
+    """The log up to `seq` in one number. Kept elsewhere, it shows that nothing before it was changed since,
+    even by somebody who has the log's key.
+    """
+
+    seq: int
+    time: str
+    mac: str
+
+
+class AuditCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What to check the log against: checkpoints that were exported earlier."""
+
+    checkpoints: Annotated[tuple[AuditCheckpoint, ...], Meta(max_length=10_000)] = ()
+
+
 class AuditReport(Struct, frozen=True, kw_only=True):
     """What a check of the whole log found. `checkpoints`: how many could be compared with a line. `is_sound`:
     nobody has changed it; lines that a full disk took none of are told, and are no change.
@@ -99,13 +115,3 @@ class AuditReport(Struct, frozen=True, kw_only=True):
     last: int
     checkpoints: int
     findings: tuple[AuditFinding, ...]
-
-
-class AuditCheckpoint(Struct, frozen=True, kw_only=True):
-    """The log up to `seq` in one number. Kept elsewhere, it shows that nothing before it was changed since,
-    even by somebody who has the log's key.
-    """
-
-    seq: int
-    time: str
-    mac: str

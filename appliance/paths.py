@@ -55,6 +55,11 @@ def access(at: Path) -> Path:
     return at / "access"
 
 
+def audit(at: Path) -> Path:
+    """The audit log within the home `at`."""
+    return at / "audit"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

@@ -33,8 +33,10 @@ from appliance.routing.budgets import Budgets
 from appliance.routing.local import LocalGenerator, local_model
 from appliance.routing.router import Locals, Router
 from appliance.security.access import Access
+from appliance.security.audit.log import AuditLog
 from appliance.security.egress import EgressGuard
 from appliance.security.seal import seal
+from appliance.security.sensitive.detector import Detector
 from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
@@ -69,6 +71,8 @@ class Runtime:
         self.metrics = Metrics()
         self.started_at = time.time()
         self.draining = False
+        self.audit = AuditLog(paths.audit(paths.home()), settings.audit) if settings.audit.enabled else None
+        self.detector = Detector(settings.privacy.kinds)
         self.activities = Activities()
         self._lineup = Lineup(settings, source)
         self.residency = self._open_residency(source)
@@ -177,6 +181,7 @@ class Runtime:
         """Take new settings at once; what runs keeps the old. Raises ConfigError, and nothing has changed."""
         self.router.reload(settings.routing, self._local_models(settings.routing.local_quality))
         self.settings = settings
+        self.detector = Detector(settings.privacy.kinds)
         if settings.routing.mode == "offline" and not self.guard.is_offline:
             self._close_network()
         logging.getLogger().setLevel(settings.log_level.upper())
@@ -195,6 +200,8 @@ class Runtime:
         if self.guard.is_offline:
             self._close_network()
         self.access.start()
+        if self.audit is not None:
+            self.audit.start()
         self.residency.start()
         if self._encoder is not None:
             self._encoder.supervisor.start()
@@ -222,6 +229,8 @@ class Runtime:
         await asyncio.gather(self.residency.stop(patience), *encoders)
         await self.router.close()
         await self.access.stop()
+        if self.audit is not None:
+            await asyncio.to_thread(self.audit.close)
 
     def supervisors(self) -> dict[str, Supervisor]:
         """The supervisor of every worker that there is now, by the worker's public name."""

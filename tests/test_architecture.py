@@ -173,6 +173,7 @@ def test_the_terminal_ui_knows_the_client_only() -> None:
         "appliance.client",
         "appliance.admin",
         "appliance.principal",
+        "appliance.audit",
         "appliance.records",
         "appliance.errors",
         "tui",

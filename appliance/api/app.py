@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance import activity
+from appliance import activity, trace
+from appliance.api.auditing import Audited, path_in
 from appliance.api.background import Background
 from appliance.api.batches.runner import Runner
 from appliance.api.errors import HANDLERS
@@ -65,9 +66,9 @@ def build_app(runtime: Runtime) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
-    batches = Runner(runtime, app)
+    batches = Runner(runtime, Audited(app, runtime))
     app.state.runtime, app.state.background, app.state.batches = runtime, background, batches
-    return Observed(Gate(app, runtime), runtime)
+    return Observed(Audited(Gate(app, runtime), runtime), runtime)
 
 
 def _by_method(operations: dict[str, Operation]) -> Handler:
@@ -82,11 +83,12 @@ def _by_method(operations: dict[str, Operation]) -> Handler:
 
 
 class Observed:
-    """Gives every request its id and counts its answer; outermost, so that our own bugs have both too."""
+    """Gives every request its id and its trace, and counts its answer; outermost, so that our own bugs have
+    them too.
+    """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app, self._metrics = app, runtime.metrics
-        self._paths = {operation.path for operation in OPERATIONS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,25 +101,31 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id),
+                    (b"traceparent", context.traceparent().encode("ascii")),
+                ]
             await send(message)
 
         activity.request_id.set(request_id.decode("latin-1"))
+        context = trace.begin(_header(scope, b"traceparent"), _header(scope, b"tracestate"))
+        trace.current.set(context)
         begun = time.perf_counter()
         self._metrics.open_requests.inc()
         try:
             await self._app(scope, receive, observed_send)
         finally:
             self._metrics.open_requests.dec()
-            path = self._known_path(scope["path"])
+            path = path_in(scope)
             self._metrics.requests.labels(path, scope["method"], str(status)).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begun)
 
-    def _known_path(self, path: str) -> str:
-        """A path label that clients cannot multiply."""
-        if path in self._paths:
-            return path
-        return "/v1/models/{model}" if path.startswith("/v1/models/") else "other"
+
+def _header(scope: Scope, name: bytes) -> str:
+    """Empty unless it is there once, or is a list that may be given in parts."""
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    return ",".join(values) if len(values) == 1 or name == b"tracestate" else ""
 
 
 def _request_id(scope: Scope) -> bytes:

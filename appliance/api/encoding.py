@@ -59,7 +59,9 @@ async def embed(
         return read_embeddings(await upstream.ask("/embeddings", body, ANSWER_SECONDS), len(words))
 
     call = open_call(http, "embed", model, texts, local=local, online=online)
-    return await unless_client_leaves(http, call.run()), call.route
+    answer = await unless_client_leaves(http, call.run())
+    warnings.extend(call.warnings)
+    return answer, call.route
 
 
 async def rank(
@@ -85,7 +87,7 @@ async def rank(
 
     call = open_call(http, "rerank", model, (query, *documents), local=local, online=online)
     scores = await unless_client_leaves(http, call.run())
-    warnings.extend(scores.warnings)
+    warnings.extend((*scores.warnings, *call.warnings))
     return scores, call.route
 
 

@@ -16,7 +16,9 @@ from starlette.requests import Request
 
 from appliance.api.context import principal_of, runtime_of
 from appliance.api.inner import CLASS_KEY
+from appliance.api.privacy import examined
 from appliance.api.schemas import SamplingFields
+from appliance.api.trail import trail_of
 from appliance.api.waiting import Waiting
 from appliance.config.routing import Task
 from appliance.errors import InvalidValue
@@ -99,26 +101,27 @@ def open_generation(
     forbids that it leaves. Raises ModelNotFound, InvalidValue, or the typed error when nobody may answer.
     """
     waiting = Waiting()
-    routed = runtime_of(http).router.open(
-        routed_request(
-            http,
-            RoutedRequest(
-                model=model,
-                prompt=prompt,
-                sampling=sampling,
-                choices=choices,
-                constraint=constraint,
-                deadline=deadline,
-                given=given,
-                conversation=conversation,
-                bases=bases,
-                is_local_only=is_local_only,
-                keep_alive=keep_alive,
-                scheduling_class=http.scope.get(CLASS_KEY) or scheduling_class,
-                on_wait=waiting.note,
-            ),
-        )
+    request = routed_request(
+        http,
+        RoutedRequest(
+            model=model,
+            prompt=prompt,
+            sampling=sampling,
+            choices=choices,
+            constraint=constraint,
+            deadline=deadline,
+            given=given,
+            conversation=conversation,
+            bases=bases,
+            is_local_only=is_local_only,
+            keep_alive=keep_alive,
+            scheduling_class=http.scope.get(CLASS_KEY) or scheduling_class,
+            on_wait=waiting.note,
+        ),
     )
+    request = examined(http, request)
+    routed = runtime_of(http).router.open(request)
+    trail_of(http).note(routed, request.sensitive)
     return Generation(routed.events(), lambda: routed.route, waiting)
 
 
@@ -144,7 +147,10 @@ def open_call(
         key=principal_of(http).id,
         policy=http.headers.get(POLICY_HEADER, "")[:64],
     )
-    return runtime_of(http).router.open_call(request, local=local, online=online)
+    request = examined(http, request)
+    call = runtime_of(http).router.open_call(request, local=local, online=online)
+    trail_of(http).note(call, request.sensitive)
+    return call
 
 
 def routed_request(http: Request, request: RoutedRequest) -> RoutedRequest:

@@ -15,6 +15,7 @@ from appliance.api import (
 )
 from appliance.api.admin_routes import ADMIN_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
+from appliance.api.audit import AUDIT_OPERATIONS
 from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.defacto.operations import DEFACTO_OPERATIONS
@@ -147,6 +148,7 @@ OPERATIONS = (
     *ROUTING_OPERATIONS,
     *ADMIN_OPERATIONS,
     *KEY_OPERATIONS,
+    *AUDIT_OPERATIONS,
     Operation(
         "GET", "/healthz", health.get_health, "Whether the server lives", health.Health, access="public"
     ),

@@ -20,6 +20,7 @@ COMMANDS = {
     "route": ("appliance.cli.route", "route", "Show who answers, local or online, and why."),
     "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),
     "config": ("appliance.cli.config", "config", "Show, check, compare and roll back the settings."),
+    "audit": ("appliance.cli.audit", "audit", "Read, follow and check the audit log."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),
     "version": ("appliance.cli.version", "version", "Print the version."),

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from appliance import admin
+from appliance import admin, audit
 from appliance.errors import ConfigError, HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -155,6 +155,31 @@ class Client:
     def revoke_key(self, key: str) -> admin.KeyStatus:
         """For good; what runs with it ends."""
         return self._ask("POST", f"{_key(key)}/revoke", admin.KeyStatus)
+
+    # The audit log
+
+    def audit_lines(self, *, after: int = -1, wait: float = 0.0, **query: Any) -> audit.AuditPage:
+        """Lines: the newest `limit`, or those behind the number `after`, for which `wait` seconds are spent.
+        Also `before`, `user`, `model`, `trace`, `route`, `status`, `sensitive`.
+        """
+        query |= {"after": after, "wait": wait}
+        given = {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in query.items()
+        }
+        return self._ask("GET", f"/admin/v1/audit?{httpx.QueryParams(given)}", audit.AuditPage)
+
+    def audit_status(self) -> audit.AuditStatus:
+        return self._ask("GET", "/admin/v1/audit/status", audit.AuditStatus)
+
+    def audit_checkpoint(self) -> audit.AuditCheckpoint:
+        """The log so far in one number, to be kept elsewhere."""
+        return self._ask("GET", "/admin/v1/audit/checkpoint", audit.AuditCheckpoint)
+
+    def verify_audit(self, checkpoints: Sequence[audit.AuditCheckpoint] = ()) -> audit.AuditReport:
+        """Check the whole log for changes; takes a while for a long one."""
+        check = audit.AuditCheck(checkpoints=tuple(checkpoints))
+        return self._ask("POST", "/admin/v1/audit/verify", audit.AuditReport, check)
 
     # How
 

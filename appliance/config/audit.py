@@ -17,12 +17,12 @@ SensitiveKind = Literal["china-id", "card", "phone", "email", "secret", "iban", 
 class Audit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The log of who asked what of which model, chained so that a change shows."""
 
-    enabled: Annotated[bool, Meta(description="keep an audit log of every request in this home")] = True
+    enabled: Annotated[bool, Meta(description="keep an audit log in this home")] = True
     when_full: Annotated[
         Literal["refuse", "degrade"],
         Meta(
-            description="when lines cannot be written: `refuse` requests until they can, or `degrade`: answer, "
-            "and count what is missing"
+            description="when lines cannot be written: `refuse` requests until they can, or `degrade`: "
+            "answer, and count what is missing"
         ),
     ] = "degrade"
     inbox: Annotated[
@@ -56,13 +56,6 @@ class Audit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         float,
         Meta(ge=1, le=31_536_000, description="time between two checkpoints, where something was logged"),
     ] = 3600.0
-    prompts: Annotated[
-        tuple[Annotated[str, Meta(max_length=256)], ...],
-        Meta(
-            max_length=1000,
-            description="patterns of the names of keys whose prompts are logged; empty: none are",
-        ),
-    ] = ()
 
 
 class Privacy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,9 +64,9 @@ class Privacy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sensitive: Annotated[
         Literal["off", "tell", "redact", "keep-local"],
         Meta(
-            description="prompts that hold such data: `off`: not looked for; `tell`: said in the audit log, and to "
-            "the client where it goes online; `redact`: it is taken out of what goes online; `keep-local`: "
-            "nothing of it goes online"
+            description="prompts that hold such data: `off`: not looked for; `tell`: said in the audit log, "
+            "and to the client where it goes online; `redact`: it is taken out of what goes online; "
+            "`keep-local`: nothing of it goes online"
         ),
     ] = "tell"
     kinds: Annotated[

@@ -19,6 +19,7 @@ from appliance.config.schema import Settings
 # Everything else is read once, at the start.
 LIVE = (
     "routing.*",
+    "privacy.*",
     "generator.temperature",
     "generator.top_p",
     "generator.top_k",

@@ -17,6 +17,7 @@ from appliance.routing.balance import Balancer, Lease
 from appliance.routing.budgets import Amount, Budgets, Reservation
 from appliance.routing.decision import Candidate
 from appliance.routing.failure import UpstreamFailure
+from appliance.routing.outbound import outbound, outbound_text
 from appliance.routing.registry import Model
 from appliance.routing.request import ANSWER_GUESS, Events, RoutedRequest, guess_tokens
 from appliance.routing.upstream import Upstream, Upstreams, UpstreamStream
@@ -132,7 +133,12 @@ class OnlineAnswer:
         """Until there is something of an answer. Raises UpstreamFailure."""
         self._prompt_tokens = guess_tokens(request.prompt)
         self._stream = await upstream.open(
-            request, self.candidate.model, id=0, partial=partial, seconds=seconds, goes_on=goes_on
+            outbound(request),
+            self.candidate.model,
+            id=0,
+            partial=outbound_text(request, partial),
+            seconds=seconds,
+            goes_on=goes_on,
         )
         while self.first is None or not any(_has_content(delta) for delta in self.first):
             deltas = await self.read()

@@ -43,6 +43,7 @@ class RoutedCall(Generic[Result]):
         self._attempts: list[Attempt] = []
         self._chosen = decision.require()[0]
         self._cost = 0.0
+        self.usage: Usage | None = None  # None until somebody has answered
 
     @property
     def route(self) -> Route:
@@ -56,6 +57,12 @@ class RoutedCall(Generic[Result]):
             attempts=tuple(self._attempts),
             cost=self._cost,
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        found = self._request.sensitive
+        said = found.warning(is_local=self._chosen.model.is_local) if found is not None else ""
+        return (said,) if said else ()
 
     async def run(self) -> Result:
         """Raises the typed error when nobody answered."""
@@ -74,7 +81,7 @@ class RoutedCall(Generic[Result]):
                 continue
             self._note(candidate.model, instance, "ok", "", at)
             self._cost = candidate.model.price(tokens, 0)
-            usage = Usage(prompt_tokens=tokens, completion_tokens=0)
+            usage = self.usage = Usage(prompt_tokens=tokens, completion_tokens=0)
             timings = Timings(queued=at - begun, prefill=time.monotonic() - at)
             self._through.observer.note_answer(candidate.model, self.route, usage, timings)
             return result

@@ -77,6 +77,7 @@ class Routed:
         self._continuations: list[Continuation] = []
         self._usages: list[Usage] = []
         self._cost = 0.0
+        self._started_usage: Usage | None = None
         self._calls = 0
         self._said: list[str] = []
         self._tokens = 0
@@ -97,6 +98,20 @@ class Routed:
             attempts=tuple(self._attempts),
             continuations=tuple(self._continuations),
             cost=self._cost,
+        )
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it has taken so far; None while nobody has begun."""
+        began = self._started_usage
+        if began is None:
+            return None
+        counted = sum(each.completion_tokens for each in self._usages)
+        first = self._usages[0] if self._usages else began
+        return Usage(
+            prompt_tokens=first.prompt_tokens,
+            cached_tokens=first.cached_tokens,
+            completion_tokens=max(counted, self._tokens),
         )
 
     async def events(self) -> Events:
@@ -156,8 +171,12 @@ class Routed:
         warnings = answer.started.warnings if answer.started else ()
         if not model.is_local:
             warnings = (*warnings, *left_out(self._request, self._through.platform_types[model.platform]))
+        if (found := self._request.sensitive) is not None:
+            said = found.warning(is_local=model.is_local)
+            warnings = (*warnings, said) if said else warnings
         prompt_tokens = answer.started.prompt_tokens if answer.started else guess_tokens(self._request.prompt)
         cached = answer.started.cached_tokens if answer.started else 0
+        self._started_usage = Usage(prompt_tokens=prompt_tokens, cached_tokens=cached, completion_tokens=0)
         return Started(
             id=self._id,
             prompt_tokens=prompt_tokens,

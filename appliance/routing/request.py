@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +34,27 @@ IMAGE_GUESS = 1024  # tokens of a picture: services count from 85 to some 1,500
 ANSWER_GUESS = 512  # tokens, where a request sets no limit: for prices and budgets only
 
 
+class Sensitive(Struct, frozen=True, kw_only=True):
+    """Personal data or secrets that are in a request, by kind. `action`: what is done about them where it
+    would go online; `redact` takes them out of a text.
+    """
+
+    kinds: tuple[str, ...]
+    action: Literal["", "told", "redacted", "kept-local"] = ""
+    redact: Callable[[str], str] | None = None
+
+    def warning(self, *, is_local: bool) -> str:
+        """What the client is told; empty where nothing could have gone online, or did."""
+        found = ", ".join(self.kinds)
+        if self.action == "kept-local":
+            return f"the request holds sensitive data ({found}): nothing of it went online"
+        if is_local or not self.action:
+            return ""
+        if self.action == "redacted":
+            return f"sensitive data ({found}) was taken out of the request before it went online"
+        return f"the request holds sensitive data ({found}) and went online as it is"
+
+
 class RoutedRequest(Struct, frozen=True, kw_only=True):
     """A generation that any candidate, local or online, could answer.
 
@@ -53,6 +75,7 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ()  # knowledge bases whose text is in the prompt
     is_local_only: bool = False  # one of those bases, or the caller, forbids leaving
     policy: str = ""  # the header x-hearth-policy
+    sensitive: Sensitive | None = None  # None: nothing was found, or looked for
     keep_alive: float | None = None  # seconds that a local model stays in memory afterwards; None: as set
     scheduling_class: SchedulingClass = "default"  # among those that wait for a local model
     on_wait: Callable[[Accepted | Progress], None] | None = None  # told of the wait for a local model

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
+from appliance.api.auditing import note_background
 from appliance.api.background import Background, Run
+from appliance.api.context import runtime_of
 from appliance.api.responses.context import RESPONSE, UNFINISHED
 from appliance.api.responses.events import Event
 from appliance.api.responses.keeping import body_with, keep_response, queue_response
 from appliance.api.responses.replies import ResponseBody
 from appliance.api.responses.running import Job
 from appliance.api.sse import named_event
+from appliance.api.trail import trail_of
 from appliance.archive import Archive
 from appliance.errors import Cancelled, HearthError
 from appliance.principal import Principal
 
 _encode = msgspec.json.Encoder().encode
+_STATUSES = {"completed": 200, "incomplete": 200, "cancelled": 499}
 
 
 def background_of(http: Request) -> Background:
@@ -33,10 +38,13 @@ async def begin(http: Request, job: Job) -> Run:
     background.check_room()
     job.body.status = "queued"
     await queue_response(http, job.body)
+    trail_of(http).goes_on = True
     return background.begin(job.body.id, lambda: job.body, lambda run: _make(http, job, run))
 
 
 async def _make(http: Request, job: Job, run: Run) -> None:
+    begun = time.perf_counter()
+
     def tell(event: Event) -> None:
         run.add(named_event(event.type, _encode(event)))
 
@@ -60,6 +68,7 @@ async def _make(http: Request, job: Job, run: Run) -> None:
         raise
     finally:
         await job.close()
+        note_background(http, runtime_of(http), _STATUSES.get(job.body.status, 500), begun)
 
 
 async def fail_interrupted(archive: Archive) -> None:

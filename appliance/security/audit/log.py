@@ -17,18 +17,27 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.audit import AuditCheckpoint, AuditEntry, AuditPage, AuditStatus, AuditTokens, Event
+from appliance.audit import (
+    AuditCheckpoint,
+    AuditEntry,
+    AuditPage,
+    AuditReport,
+    AuditStatus,
+    AuditTokens,
+    Event,
+)
 from appliance.config.audit import Audit as Settings
 from appliance.errors import Overloaded, StorageFull
 from appliance.security.audit.chain import BEGINNING, Link, read_line, user_of
 from appliance.security.audit.files import HEAD, KEY, last_line, log_files, read_key
 from appliance.security.audit.head import Head, read_head
-from appliance.security.audit.pages import page_after, page_before
+from appliance.security.audit.pages import Wanted, first_of, page_after, page_before
+from appliance.security.audit.verify import verify_log
 from appliance.security.audit.writer import Writer
 from appliance.store.lock import DirectoryLock
 
@@ -98,9 +107,8 @@ class AuditLog:
                 continue
             found = read_line(self._key, raw)
             if found is None or not found.is_genuine:
-                return head or Link(
-                    file.first, BEGINNING.mac
-                ), f"the last line of {file.path.name} is not genuine"
+                fault = f"the last line of {file.path.name} is not genuine"
+                return head or Link(file.first, BEGINNING.mac), fault
             last = Link(found.entry.seq, found.mac)
             if head is None:
                 return last, "the file that remembers the log's end was missing or damaged"
@@ -141,8 +149,8 @@ class AuditLog:
         refuses = self.settings.when_full == "refuse" and not always
         if refuses and self._failing:
             raise StorageFull(
-                f"the audit log cannot be written ({self._failing}), and audit.when_full is `refuse`: nothing "
-                "is answered until it can",
+                f"the audit log cannot be written ({self._failing}), and audit.when_full is `refuse`: "
+                "nothing is answered until it can",
                 code="audit_unavailable",
                 retry_after=LONGEST_PAUSE,
             )
@@ -268,7 +276,7 @@ class AuditLog:
                 self._writer.remove_before(kept_from)
             self._writer.export_checkpoint(self._now())
         except OSError as error:
-            self._fail(error)
+            log.error("upkeep of the audit log in %s: %s", self.directory, error)
 
     # Reading
 
@@ -307,20 +315,22 @@ class AuditLog:
         end = self._writer.end
         return AuditCheckpoint(seq=end.seq, time=self._time(), mac=end.mac)
 
-    async def after(self, seq: int, limit: int) -> AuditPage:
-        """Up to `limit` entries behind the number `seq`."""
+    async def after(self, seq: int, limit: int, wanted: Wanted) -> AuditPage:
+        """Up to `limit` wanted entries behind the number `seq`."""
         with self._counting:
             recent, newest = list(self._recent), self._newest
         if recent and recent[0].seq <= seq + 1:
-            data = tuple(entry for entry in recent if entry.seq > seq)[:limit]
-            return AuditPage(data=data, last=data[-1].seq if data else max(seq, 0), newest=newest)
-        return await asyncio.to_thread(page_after, self.directory, seq, limit, newest)
+            return first_of(recent, seq, limit, newest, wanted)
+        return await asyncio.to_thread(page_after, self.directory, seq, limit, newest, wanted)
 
-    async def before(self, seq: int, limit: int) -> AuditPage:
-        """The newest `limit` entries in front of the number `seq`; 0: the newest of all."""
-        return await asyncio.to_thread(
-            page_before, self.directory, seq or self._newest + 1, limit, self._newest
-        )
+    async def before(self, seq: int, limit: int, wanted: Wanted) -> AuditPage:
+        """The newest `limit` wanted entries in front of the number `seq`; 0: the newest of all."""
+        newest = self._newest
+        return await asyncio.to_thread(page_before, self.directory, seq or newest + 1, limit, newest, wanted)
+
+    def verify(self, checkpoints: Iterable[AuditCheckpoint] = ()) -> AuditReport:
+        """What is wrong with the log on the disk; reads all of it, in the calling thread."""
+        return verify_log(self.directory, self._key, checkpoints)
 
     async def wait_beyond(self, seq: int, seconds: float) -> None:
         """Until there is an entry behind `seq`, or the time is over."""

@@ -137,8 +137,8 @@ class _Check:
         if checkpoint.mac != line.mac:
             self.find(
                 "rewritten",
-                f"line {line.entry.seq} is not the one of the checkpoint of {checkpoint.time}: the log was made "
-                "anew up to there",
+                f"line {line.entry.seq} is not the one of the checkpoint of {checkpoint.time}: the log "
+                "was made anew up to there",
                 line.entry.seq,
                 file,
             )
