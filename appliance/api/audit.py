@@ -15,6 +15,7 @@ from appliance.api.context import read_request, runtime_of
 from appliance.api.operation import Operation
 from appliance.api.query import read_query
 from appliance.api.sse import unless_client_leaves
+from appliance.api.trail import trail_of
 from appliance.errors import InvalidValue, Unavailable
 from appliance.security.audit.log import AuditLog
 
@@ -57,6 +58,7 @@ async def list_audit(http: Request) -> Response:
 
     if query.after < 0:
         return json_body(await audit.before(query.before, query.limit, wanted))
+    trail_of(http).is_following = True
     if query.wait:
         await unless_client_leaves(http, audit.wait_beyond(query.after, query.wait))
     return json_body(await audit.after(query.after, query.limit, wanted))

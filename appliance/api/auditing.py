@@ -1,8 +1,8 @@
 """Every request's audit line: room for it before the request is answered, the line when it is over.
 
 Stands in front of everything that could refuse a request, so that refusals have their lines too. What only
-watches the server (`UNAUDITED`) has none while it is answered, and may look even when the log cannot be
-written; so may an operator who reads /admin.
+watches the server, again and again, has none while it is answered; it, and an operator who reads /admin, may
+look even when the log cannot be written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from appliance.errors import HearthError
 from appliance.runtime import Runtime
 from appliance.security.audit.log import NO_TOKENS, AuditLog
 
-UNAUDITED = frozenset(["/healthz", "/readyz", "/metrics", "/version", "/openapi.json", "/health"])
+WATCHED = frozenset(
+    [
+        *("/healthz", "/readyz", "/metrics", "/version", "/openapi.json", "/health", "/props", "/slots"),
+        *("/admin/v1/status", "/admin/v1/models", "/admin/v1/requests", "/admin/v1/routing"),
+        *("/admin/v1/history", "/admin/v1/logs", "/admin/v1/audit/status", "/admin/v1/whoami"),
+    ]
+)
 OTHER = "other"
 
 
@@ -42,11 +48,11 @@ class Audited:
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
-        is_watching = path in UNAUDITED
-        is_reading = method in ("GET", "HEAD") and path.startswith("/admin/")
+        is_reading = method in ("GET", "HEAD")
+        is_watching = is_reading and path in WATCHED
         trail = trail_in(scope)
         try:
-            place = None if is_watching else audit.admit(always=is_reading)
+            place = None if is_watching else audit.admit(always=is_reading and path.startswith("/admin/"))
         except HearthError as error:
             await error_response(error, path)(scope, receive, send)
             return
@@ -65,7 +71,10 @@ class Audited:
             status = 499 if status == 500 else status  # cancelled with its connection
             raise
         finally:
-            if place is not None or status in (401, 403):
+            if (place is None or trail.is_following) and status < 400:
+                if place is not None:
+                    place.give_back()
+            else:
                 event: Event = "batch" if CLASS_KEY in scope else "request"
                 entry = _entry(audit, scope, trail, event, status, time.perf_counter() - begun)
                 (place or audit.admit(always=True)).fill(entry)

@@ -35,6 +35,7 @@ class Trail:
     asked: list[Asked] = field(default_factory=list)
     sensitive: list[Sensitive] = field(default_factory=list)
     prompt: str = ""
+    is_following: bool = False  # reads new audit lines: a line of its own would be the next to read
     goes_on: bool = False  # the work outlives the request, and has a line of its own at its end
 
     def note(self, asked: Asked, sensitive: Sensitive | None) -> None:

@@ -52,15 +52,18 @@ NO_TOKENS = AuditTokens()
 
 
 class Place:
-    """A place in the inbox, held while a request is answered, and filled once. `is_promised`: there was room;
-    without that, a line may find none.
+    """A place in the inbox, held while a request is answered; filled or given back, once. `is_promised`: there
+    was room; without that, a line may find none.
     """
 
-    def __init__(self, put: Callable[[AuditEntry, bool], None], *, is_promised: bool) -> None:
+    def __init__(self, put: Callable[[AuditEntry | None, bool], None], *, is_promised: bool) -> None:
         self._put, self._is_promised = put, is_promised
 
     def fill(self, entry: AuditEntry) -> None:
         self._put(entry, self._is_promised)
+
+    def give_back(self) -> None:
+        self._put(None, self._is_promised)
 
 
 class AuditLog:
@@ -190,8 +193,11 @@ class AuditLog:
         """A user's name as lines have it."""
         return user_of(self._key, user)
 
-    def _put(self, entry: AuditEntry, is_promised: bool) -> None:
-        if not is_promised and self._taken > self.settings.inbox:
+    def _put(self, entry: AuditEntry | None, is_promised: bool) -> None:
+        if entry is None:
+            with self._counting:
+                self._taken -= 1
+        elif not is_promised and self._taken > self.settings.inbox:
             self._lose(1)
         else:
             self._inbox.put(entry)
