@@ -49,30 +49,21 @@ class Overview(HearthScreen):
         with VerticalScroll(id="overview", can_focus=False):
             with Panel(say("overview.attention"), id="overview-attention"):
                 yield Static(id="overview-advice")
-            with Horizontal(id="overview-top"):
-                with Panel(say("overview.models"), id="overview-models"):
-                    yield LiveTable(
-                        [
-                            say(f"overview.{name}")
-                            for name in ("model", "state", "memory", "speed", "first_token")
-                        ],
-                        id="overview-model-table",
-                    )
+            with Panel(say("overview.models"), id="overview-models"):
+                yield LiveTable(_labels("model", "state", "memory", "speed", "first_token"), id="models")
+            with Horizontal(id="overview-middle"):
                 with Panel(say("overview.figures"), id="overview-now"):
-                    yield Static(id="overview-figures")
-            with Container(id="overview-plots"):
+                    yield Static(id="figures")
+                with Panel(say("overview.requests"), id="overview-requests"):
+                    yield LiveTable(_labels("model", "phase", "since", "tokens"), id="requests")
+                    yield Static(say("overview.no_requests"), id="idle", classes="muted")
+            with Container(id="plots"):
                 yield Plot(say("overview.plot_speed"), format.rate, id="plot-speed")
                 yield Plot(say("overview.plot_first"), format.seconds, id="plot-first")
                 yield Plot(say("overview.plot_queue"), lambda value: f"{value:.0f}", id="plot-queue")
                 yield Plot(
                     say("overview.plot_memory"), lambda value: format.size(int(value)), id="plot-memory"
                 )
-            with Panel(say("overview.requests"), id="overview-requests"):
-                yield LiveTable(
-                    [say(f"overview.{name}") for name in ("model", "kind", "phase", "since", "tokens")],
-                    id="overview-request-table",
-                )
-                yield Static(say("overview.no_requests"), id="overview-idle", classes="muted")
 
     def composed(self) -> None:
         self._arrange(self.app.size.height)
@@ -83,8 +74,8 @@ class Overview(HearthScreen):
     def _arrange(self, rows: int) -> None:
         """Plots beside the tables where there is room, else in their place."""
         is_tall = rows >= TALL
-        self.query_one("#overview-plots").display = is_tall or self._shows_plots
-        self.query_one("#overview-requests").display = is_tall or not self._shows_plots
+        self.query_one("#plots").display = is_tall or self._shows_plots
+        self.query_one("#overview-middle").display = is_tall or not self._shows_plots
 
     def action_plots(self) -> None:
         self._shows_plots = not self._shows_plots
@@ -104,11 +95,11 @@ class Overview(HearthScreen):
         advice.display = bool(status.advice)
         if status.advice:
             self.query_one("#overview-advice", Static).update(_advice_text(status.advice))
-        self.query_one("#overview-model-table", LiveTable).show(
+        self.query_one("#models", LiveTable).show(
             {model.name: _model_row(model, status) for model in status.models}
         )
-        self.query_one("#overview-figures", Static).update(figures(status, history, self._share))
-        if self.query_one("#overview-plots").display:
+        self.query_one("#figures", Static).update(figures(status, history, self._share))
+        if self.query_one("#plots").display:
             self._show_plots(history)
 
     def _show_plots(self, history: History) -> None:
@@ -131,14 +122,14 @@ class Overview(HearthScreen):
 
     def _show_requests(self, requests: tuple[ActiveRequest, ...]) -> None:
         self._requests = {request.id: request for request in requests}
-        table = self.query_one("#overview-request-table", LiveTable)
+        table = self.query_one("#requests", LiveTable)
         table.display = bool(requests)
-        self.query_one("#overview-idle").display = not requests
+        self.query_one("#idle").display = not requests
         table.show({request.id: _request_row(request) for request in requests})
 
     @flow
     async def action_cancel_request(self) -> None:
-        chosen = self._requests.get(self.query_one("#overview-request-table", LiveTable).chosen or "")
+        chosen = self._requests.get(self.query_one("#requests", LiveTable).chosen or "")
         if chosen is None:
             self.notify(say("overview.no_requests"))
             return
@@ -148,6 +139,10 @@ class Overview(HearthScreen):
         ):
             await self.call(lambda client: client.cancel_request(chosen.id), say("overview.cancelling"))
             self.hearth.feeds.refresh("requests")
+
+
+def _labels(*names: str) -> list[str]:
+    return [say(f"overview.{name}") for name in names]
 
 
 def state_text(model: ModelStatus) -> Cell:
@@ -186,10 +181,10 @@ def figures(status: ServerStatus, history: History, share: tuple[int, int] | Non
         ("overview.queue", f"{status.running}, {status.waiting}", ""),
         (
             "overview.model_memory",
-            f"{format.size(memory.models_resident)} / {format.size(memory.models)}",
+            format.share(memory.models_resident, memory.models),
             "",
         ),
-        ("overview.machine_memory", f"{format.size(memory.available)} / {format.size(memory.total)}", ""),
+        ("overview.machine_memory", format.share(memory.available, memory.total), ""),
     ]
     if share is not None and online:
         rows.append(("overview.route", f"{share[0]}, {share[1]}  ({share[0] / online:.0%})", ""))
@@ -214,7 +209,6 @@ def _request_row(request: ActiveRequest) -> tuple[Cell, ...]:
     tokens = f"{request.prompt_tokens:,} → {request.tokens:,}"
     return (
         request.model,
-        request.kind,
         say(f"phase.{request.phase}"),
         format.seconds(request.seconds),
         tokens,
