@@ -213,3 +213,56 @@ class Whoami(Struct, frozen=True, kw_only=True):
     credential: str
     grant: Grant
     expires_at: float | None = None
+
+
+JobKind = Literal["import", "verify"]
+JobState = Literal["running", "done", "failed", "cancelled"]
+
+
+class ModelJob(Struct, frozen=True, kw_only=True):
+    """A long step with a model's files. `done` and `total`: bytes of the file under way; `eta`: seconds.
+
+    `notices`: what had to be assumed, or what was found wrong. `is_served`: the model can be asked now.
+    """
+
+    id: str
+    kind: JobKind
+    model: str
+    state: JobState
+    began_at: float
+    file: str = ""
+    done: int = 0
+    total: int = 0
+    eta: float | None = None
+    notices: tuple[str, ...] = ()
+    is_served: bool = False
+    error: str | None = None
+
+
+class ModelJobList(Struct, frozen=True, kw_only=True):
+    """Newest first."""
+
+    data: tuple[ModelJob, ...]
+
+
+class FoundModel(Struct, frozen=True, kw_only=True):
+    """Something in a folder that looks like a model: a GGUF file, or a folder with an ONNX model."""
+
+    path: str
+    name: str
+    format: Literal["gguf", "onnx"]
+    bytes: int
+
+
+class Folder(Struct, frozen=True, kw_only=True):
+    """A folder of the server's machine: the folders in it and what models lie there. `parent` None: the root.
+
+    `media`: where sticks and disks are mounted. `is_cut`: a list was too long to be told whole.
+    """
+
+    path: str
+    parent: str | None
+    folders: tuple[str, ...]
+    models: tuple[FoundModel, ...]
+    media: tuple[str, ...]
+    is_cut: bool = False

@@ -37,10 +37,11 @@ from appliance.security.audit.log import AuditLog
 from appliance.security.egress import EgressGuard
 from appliance.security.seal import seal
 from appliance.security.sensitive.detector import Detector
+from appliance.stock import Stock
 from appliance.telemetry.metrics import Metrics
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
-from models.library import ModelSource
+from models.library import Library, ModelSource
 from models.manifest import Manifest
 from models.store import Installed
 
@@ -94,6 +95,8 @@ class Runtime:
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
         self.is_sealed = False  # the kernel refuses this process every new network socket
         self.router = self._open_router()
+        self._source = source
+        self._stock = Stock(source.store, self._take_in) if isinstance(source, Library) else None
         self._watching: asyncio.Task[None] | None = None
         self._archive = (
             Archive(paths.archive(paths.home()), settings.archive) if settings.archive.enabled else None
@@ -193,6 +196,16 @@ class Runtime:
         self.guard.watch(asyncio.get_running_loop())
         self.is_sealed = seal()
 
+    def _take_in(self, model: Installed) -> bool:
+        """Serve a chat model that was just installed; any other one needs a restart, and False says so."""
+        if model.manifest.role != "chat" or model.name in self._installed:
+            return False
+        self.residency.add(self._tenant(model, self._source, self.residency.budget))
+        self._installed[model.name] = model
+        routing = self.settings.routing
+        self.router.reload(routing, self._local_models(routing.local_quality))
+        return True
+
     # Life
 
     def start(self) -> None:
@@ -218,6 +231,8 @@ class Runtime:
     async def stop(self) -> None:
         """Finish what runs, within the drain limit, then end every worker."""
         self.draining = True
+        if self._stock is not None:
+            await self._stock.stop()
         if self._watching is not None:
             self._watching.cancel()
         patience = self.settings.limits.drain
@@ -272,6 +287,12 @@ class Runtime:
         if self._knowledge is None:
             raise Unavailable("knowledge bases are switched off here (knowledge.enabled)")
         return self._knowledge
+
+    @property
+    def stock(self) -> Stock:
+        if self._stock is None:
+            raise Unavailable("this server has no model store that could be changed")
+        return self._stock
 
     @property
     def has_archive(self) -> bool:

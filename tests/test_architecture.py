@@ -49,6 +49,7 @@ LEVELS = {
     "appliance.routing": (2, "which model answers; pure policy and upstreams"),
     "appliance.security": (2, "keys, roles, audit, egress"),
     "appliance.telemetry": (2, "figures of records"),
+    "appliance.stock": (2, "model files on disk and the jobs with them; not what is served"),
     "appliance.runtime": (3, "the composition root: everything below, put together"),
     "appliance.api": (4, "HTTP in front of the runtime"),
     "appliance.server": (5, "the gateway process: api, listening"),

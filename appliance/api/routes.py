@@ -14,6 +14,7 @@ from appliance.api import (
     stored_chats,
 )
 from appliance.api.admin_routes import ADMIN_OPERATIONS
+from appliance.api.admin_stock import STOCK_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.audit import AUDIT_OPERATIONS
 from appliance.api.batches.endpoints import BATCH_OPERATIONS
@@ -147,6 +148,7 @@ OPERATIONS = (
     *CONFIG_OPERATIONS,
     *ROUTING_OPERATIONS,
     *ADMIN_OPERATIONS,
+    *STOCK_OPERATIONS,
     *KEY_OPERATIONS,
     *AUDIT_OPERATIONS,
     Operation(

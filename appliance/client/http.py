@@ -124,6 +124,30 @@ class Client:
         """Keep it in memory, or let it leave again; until the server ends."""
         return self._ask("POST", f"{_of(model)}/{'pin' if pinned else 'unpin'}", admin.ModelStatus)
 
+    def folder(self, path: str = "/") -> admin.Folder:
+        """A folder of the server's machine, and the models in it. Raises RemoteError."""
+        return self._ask("GET", f"/admin/v1/folder?{httpx.QueryParams({'path': path})}", admin.Folder)
+
+    def import_model(self, path: str, name: str | None = None) -> admin.ModelJob:
+        """Begin to bring in a model from the server's disk; `model_job` tells how far it is."""
+        body = {"path": path} | ({"name": name} if name is not None else {})
+        return msgspec.json.decode(
+            self._request("POST", "/admin/v1/models/import", body).content, type=admin.ModelJob
+        )
+
+    def verify_model(self, model: str) -> admin.ModelJob:
+        """Begin to hash a model's files."""
+        return self._ask("POST", f"{_of(model)}/verify", admin.ModelJob)
+
+    def model_jobs(self) -> tuple[admin.ModelJob, ...]:
+        return self._ask("GET", "/admin/v1/jobs", admin.ModelJobList).data
+
+    def model_job(self, id: str) -> admin.ModelJob:
+        return self._ask("GET", f"/admin/v1/jobs/{quote(id, safe='')}", admin.ModelJob)
+
+    def cancel_model_job(self, id: str) -> admin.ModelJob:
+        return self._ask("POST", f"/admin/v1/jobs/{quote(id, safe='')}/cancel", admin.ModelJob)
+
     def active_requests(self) -> tuple[admin.ActiveRequest, ...]:
         return self._ask("GET", "/admin/v1/requests", admin.ActiveRequestList).data
 

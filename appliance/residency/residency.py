@@ -123,6 +123,10 @@ class Residency:
         """Of all models that have a process, by their estimates."""
         return sum(tenant.bytes for tenant in self._tenants.values() if tenant.supervisor is not None)
 
+    def add(self, tenant: Tenant) -> None:
+        """One more model, which is loaded when it is asked for."""
+        self._tenants[tenant.name] = tenant
+
     # Using
 
     @contextlib.asynccontextmanager

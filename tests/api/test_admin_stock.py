@@ -1,0 +1,124 @@
+"""Models from a disk or stick into a running server, through the typed client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.admin import ModelJob
+from appliance.client import Client, RemoteError
+from tests.tiny_model import tiny_gguf
+from tests.tiny_server import StartTiny, TinyServer
+
+
+@pytest.fixture
+def tiny(start_tiny: StartTiny) -> TinyServer:
+    return start_tiny(room_for=3)
+
+
+@pytest.fixture
+def client(tiny: TinyServer) -> Iterator[Client]:
+    with Client(tiny.url) as client:
+        yield client
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Path:
+    """A folder as somebody brings it: a model, a damaged one, and other things."""
+    root = tmp_path / "stick"
+    (root / "photos").mkdir(parents=True)
+    (root / "dan.gguf").write_bytes(tiny_gguf(7, "dan"))
+    (root / "broken.gguf").write_bytes(tiny_gguf(8, "broken")[:600])
+    (root / "notes.txt").write_text("nothing")
+    return root
+
+
+def ended(client: Client, job: ModelJob) -> ModelJob:
+    ends_at = time.monotonic() + 30
+    while (job := client.model_job(job.id)).state == "running":
+        assert time.monotonic() < ends_at, job
+        time.sleep(0.02)
+    return job
+
+
+def test_a_folder_shows_its_models_and_folders(client: Client, stick: Path) -> None:
+    found = client.folder(str(stick))
+    assert [model.name for model in found.models] == ["broken", "dan"]
+    assert found.models[1].bytes == (stick / "dan.gguf").stat().st_size
+    assert found.folders == (str(stick / "photos"),)
+    assert (found.path, found.parent, found.is_cut) == (str(stick), str(stick.parent), False)
+
+
+def test_a_model_is_brought_in_and_answers_without_a_restart(
+    tiny: TinyServer, client: Client, stick: Path
+) -> None:
+    job = ended(client, client.import_model(str(stick / "dan.gguf")))
+    assert (job.state, job.model, job.is_served, job.error) == ("done", "dan", True, None), job
+    assert job.done == job.total == (stick / "dan.gguf").stat().st_size
+    assert client.model_status("dan").state == "unloaded"
+    assert tiny.ask("dan").status_code == 200
+    assert client.model_status("dan").state == "ready"
+    assert client.model_jobs()[0] == job
+
+
+def test_the_files_of_a_model_are_verified(tiny: TinyServer, client: Client) -> None:
+    assert ended(client, client.verify_model("ada")).state == "done"
+    blob = next(path for path in (tiny.home / "models" / "blobs").iterdir())
+    blob.chmod(0o600)
+    damaged = bytearray(blob.read_bytes())
+    damaged[-1] ^= 1
+    blob.write_bytes(damaged)
+    jobs = [ended(client, client.verify_model(name)) for name in ("ada", "bob", "cyd")]
+    failed = [job for job in jobs if job.state == "failed"]
+    assert len(failed) == 1
+    assert "model.gguf is damaged" in (failed[0].error or "")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("relative/model.gguf", "whole path"), ("/nowhere/at/all.gguf", "there is no /nowhere/at/all.gguf")],
+)
+def test_a_path_that_leads_nowhere_is_refused_at_once(client: Client, path: str, words: str) -> None:
+    with pytest.raises(RemoteError, match=words) as refused:
+        client.import_model(path)
+    assert refused.value.param == "path"
+
+
+def test_what_is_no_model_fails_with_the_reason_and_leaves_nothing(
+    tiny: TinyServer, client: Client, stick: Path
+) -> None:
+    before = sorted((tiny.home / "models").rglob("*"))
+    for name in ("broken.gguf", "notes.txt"):
+        job = ended(client, client.import_model(str(stick / name)))
+        assert job.state == "failed"
+        assert name in (job.error or "")
+    assert sorted((tiny.home / "models").rglob("*")) == before
+
+
+def test_a_job_that_is_over_stays_as_it_is(client: Client, stick: Path) -> None:
+    job = ended(client, client.import_model(str(stick / "dan.gguf")))
+    assert client.cancel_model_job(job.id) == job
+    with pytest.raises(RemoteError, match="there is no job"):
+        client.cancel_model_job("job-unknown")
+
+
+def test_a_copy_under_way_is_cancelled_and_leaves_nothing(
+    tiny: TinyServer, client: Client, stick: Path
+) -> None:
+    before = sorted((tiny.home / "models").rglob("*"))
+    with (stick / "dan.gguf").open("r+b") as model:
+        model.truncate(2 << 30)  # takes no room here, and long to copy and hash
+    job = client.import_model(str(stick / "dan.gguf"))
+    while (under_way := client.model_job(job.id)).state == "running" and not under_way.done:
+        time.sleep(0.01)
+    client.cancel_model_job(job.id)
+    assert ended(client, job).state == "cancelled"
+    assert sorted((tiny.home / "models").rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_read_is_told(client: Client, stick: Path) -> None:
+    with pytest.raises(RemoteError, match="Not a directory"):
+        client.folder(str(stick / "notes.txt"))
