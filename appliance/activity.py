@@ -88,6 +88,7 @@ class Activities:
         self._ids = itertools.count(1)
         self._under_way: dict[str, Activity] = {}
         self._figures: dict[str, _Figures] = {}
+        self.tokens = 0  # of all answers since the start
 
     @contextlib.contextmanager
     def begin(self, kind: Kind, model: str) -> Iterator[Activity]:
@@ -112,6 +113,7 @@ class Activities:
 
     def count_tokens(self, activity: Activity, count: int) -> None:
         activity.tokens += count
+        self.tokens += count
         self._of(activity.model).add_tokens(count, self._clock())
 
     def count_first_token(self, model: str, seconds: float) -> None:

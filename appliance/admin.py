@@ -266,3 +266,87 @@ class Folder(Struct, frozen=True, kw_only=True):
     models: tuple[FoundModel, ...]
     media: tuple[str, ...]
     is_cut: bool = False
+
+
+# Over time
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """The server over the `seconds` before `time`: answers and tokens of these, and how things stood at their
+    end. `refused`: answered 429, 503 or 507; `failed`: any other 5xx. `sessions`: requests being answered.
+    """
+
+    time: float
+    seconds: float
+    answers: int = 0
+    local: int = 0
+    online: int = 0
+    failed: int = 0
+    refused: int = 0
+    tokens_per_second: float = 0.0
+    first_token_p50: float | None = None
+    first_token_p99: float | None = None
+    latency_p50: float | None = None
+    latency_p99: float | None = None
+    sessions: int = 0
+    running: int = 0
+    waiting: int = 0
+    cells: int = 0
+    cells_used: int = 0
+    gateway_rss: int = 0
+    workers_rss: int = 0
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """Samples in their order, one every `step` seconds."""
+
+    step: float
+    data: tuple[Sample, ...]
+
+
+class LogLine(Struct, frozen=True, kw_only=True):
+    """A line of the server's own log. `number` counts from its start; ids are empty for no request."""
+
+    number: int
+    time: float
+    level: str
+    logger: str
+    message: str
+    request: str = ""
+    trace: str = ""
+
+
+class LogPage(Struct, frozen=True, kw_only=True):
+    """Lines in their order. `after` of the next page is `last`; lines before `first` are forgotten."""
+
+    data: tuple[LogLine, ...]
+    last: int
+    first: int
+
+
+# Backups
+
+
+class BackupOrder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`models`: the model files too."""
+
+    models: bool = False
+
+
+class BackupStatus(Struct, frozen=True, kw_only=True):
+    """A backup in the home's `backups` directory; `created_at` None for a file that is none, or damaged."""
+
+    name: str
+    bytes: int
+    created_at: float | None = None
+    version: str = ""
+    files: int = 0
+    models: bool = False
+
+
+class BackupList(Struct, frozen=True, kw_only=True):
+    """`making`: the name of the one that is being made now, empty for none; `error`: of the last one."""
+
+    data: tuple[BackupStatus, ...]
+    making: str = ""
+    error: str = ""

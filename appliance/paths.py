@@ -55,6 +55,11 @@ def access(at: Path) -> Path:
     return at / "access"
 
 
+def backups(at: Path) -> Path:
+    """Backups of the home `at` that it keeps itself."""
+    return at / "backups"
+
+
 def audit(at: Path) -> Path:
     """The audit log within the home `at`."""
     return at / "audit"

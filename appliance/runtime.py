@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from typing import cast
 from appliance import memory, paths
 from appliance.activity import Activities
 from appliance.archive import Archive
+from appliance.backup.shelf import Shelf
 from appliance.config.reload import Configuration
 from appliance.config.routing import Role
 from appliance.config.schema import Settings
@@ -25,7 +27,7 @@ from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.lineup import PLUS, Lineup
 from appliance.orders import encoder_order, generator_order
-from appliance.records import EncoderModel, Order
+from appliance.records import EncoderModel, Order, WorkerStats
 from appliance.residency.keep_alive import parse
 from appliance.residency.residency import Residency
 from appliance.residency.tenant import Tenant, TenantState
@@ -38,7 +40,10 @@ from appliance.security.egress import EgressGuard
 from appliance.security.seal import seal
 from appliance.security.sensitive.detector import Detector
 from appliance.stock import Stock
+from appliance.telemetry.history import FINE_STEP, Gauges, Recorder
+from appliance.telemetry.logs import LogLines
 from appliance.telemetry.metrics import Metrics
+from appliance.telemetry.observers import Observers
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
 from models.library import Library, ModelSource
@@ -65,9 +70,16 @@ class Runtime:
     """`start` before use, `stop` at the end. Raises SetupError when a model to be served is missing."""
 
     def __init__(
-        self, settings: Settings, source: ModelSource, configuration: Configuration | None = None
+        self,
+        settings: Settings,
+        source: ModelSource,
+        configuration: Configuration | None = None,
+        log_lines: LogLines | None = None,
     ) -> None:
         self.settings = settings
+        self.log_lines = log_lines or LogLines()
+        self.recorder = Recorder()
+        self.backups = Shelf(paths.home(), paths.backups(paths.home()))
         self.configuration = configuration
         self.metrics = Metrics()
         self.started_at = time.time()
@@ -98,6 +110,7 @@ class Runtime:
         self._source = source
         self._stock = Stock(source.store, self._take_in) if isinstance(source, Library) else None
         self._watching: asyncio.Task[None] | None = None
+        self._sampling: asyncio.Task[None] | None = None
         self._archive = (
             Archive(paths.archive(paths.home()), settings.archive) if settings.archive.enabled else None
         )
@@ -158,7 +171,7 @@ class Runtime:
             check=self.guard.check,
             directory=paths.home(),
             budgets=Budgets(paths.budgets(paths.home()), routing.budgets) if is_online else None,
-            observer=self.metrics.models,
+            observer=Observers(self.metrics.models, self.recorder),
         )
 
     def _local_models(self, quality: int) -> Locals:
@@ -213,6 +226,7 @@ class Runtime:
         if self.guard.is_offline:
             self._close_network()
         self.access.start()
+        self.log_lines.watch()
         if self.audit is not None:
             self.audit.start()
         self.residency.start()
@@ -221,6 +235,7 @@ class Runtime:
         if self._knowledge is not None:
             self._knowledge.start()
         self.router.start()
+        self._sampling = asyncio.ensure_future(self._sample())
         if self._archive is not None:
             self._archive.start()
         if self.configuration is not None:
@@ -233,8 +248,9 @@ class Runtime:
         self.draining = True
         if self._stock is not None:
             await self._stock.stop()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._sampling):
+            if task is not None:
+                task.cancel()
         patience = self.settings.limits.drain
         if self._knowledge is not None:
             await self._knowledge.stop()
@@ -359,6 +375,30 @@ class Runtime:
         if self._knowledge is not None:
             self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
         await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))
+
+    async def _sample(self) -> None:
+        while True:
+            await asyncio.sleep(FINE_STEP)
+            self.recorder.take(await self._gauges())
+
+    async def _gauges(self) -> Gauges:
+        workers = self.supervisors().values()
+        ready = [each for each in workers if each.state is State.READY]
+        found = await asyncio.gather(
+            *(asyncio.wait_for(measure(each), MEASURE_PATIENCE) for each in ready), return_exceptions=True
+        )
+        stats = [each for each in found if isinstance(each, WorkerStats)]
+        pids = [each.pid for each in workers if each.pid is not None]
+        return Gauges(
+            tokens=self.activities.tokens,
+            sessions=self.metrics.sessions,
+            running=sum(each.running for each in stats),
+            waiting=sum(each.waiting for each in stats),
+            cells=sum(each.cells for each in stats),
+            cells_used=sum(each.cells_used for each in stats),
+            gateway_rss=memory.resident(os.getpid()),
+            workers_rss=sum(map(memory.resident, pids)),
+        )
 
     async def _measure(self, name: str, supervisor: Supervisor) -> None:
         self.metrics.worker_up.labels(name).set(supervisor.state is State.READY)

@@ -44,6 +44,7 @@ LEVELS = {
     "appliance.generator": (2, "the generator process: llm behind workers' frames"),
     "appliance.encoder": (2, "the encoder process: encoders behind workers' frames"),
     "appliance.residency": (2, "which chat models are in memory; on workers, knows no settings"),
+    "appliance.backup": (2, "a home in one file, and back; knows files and databases, no rows but uploads'"),
     "appliance.archive": (2, "what clients ask to have kept, on the store"),
     "appliance.knowledge": (2, "documents to passages, on the store"),
     "appliance.routing": (2, "which model answers; pure policy and upstreams"),

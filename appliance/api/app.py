@@ -88,7 +88,7 @@ class Observed:
     """
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
-        self._app, self._metrics = app, runtime.metrics
+        self._app, self._metrics, self._recorder = app, runtime.metrics, runtime.recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -112,11 +112,12 @@ class Observed:
         context = trace.begin(_header(scope, b"traceparent"), _header(scope, b"tracestate"))
         trace.current.set(context)
         begun = time.perf_counter()
-        self._metrics.open_requests.inc()
+        self._metrics.count_session(+1)
         try:
             await self._app(scope, receive, observed_send)
         finally:
-            self._metrics.open_requests.dec()
+            self._metrics.count_session(-1)
+            self._recorder.note_status(status)
             path = path_in(scope)
             self._metrics.requests.labels(path, scope["method"], str(status)).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begun)

@@ -17,6 +17,7 @@ from appliance.api.admin_routes import ADMIN_OPERATIONS
 from appliance.api.admin_stock import STOCK_OPERATIONS
 from appliance.api.anthropic.endpoints import ANTHROPIC_OPERATIONS
 from appliance.api.audit import AUDIT_OPERATIONS
+from appliance.api.backups import BACKUP_OPERATIONS
 from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.defacto.operations import DEFACTO_OPERATIONS
@@ -28,6 +29,7 @@ from appliance.api.operation import Operation
 from appliance.api.responses.operations import RESPONSE_OPERATIONS
 from appliance.api.routing import ROUTING_OPERATIONS
 from appliance.api.uploads import UPLOAD_OPERATIONS
+from appliance.api.watching import WATCHING_OPERATIONS
 
 READING = (404,)
 KEEPING = (400, 404, 413, 429, 503, 507)
@@ -151,6 +153,8 @@ OPERATIONS = (
     *STOCK_OPERATIONS,
     *KEY_OPERATIONS,
     *AUDIT_OPERATIONS,
+    *BACKUP_OPERATIONS,
+    *WATCHING_OPERATIONS,
     Operation(
         "GET", "/healthz", health.get_health, "Whether the server lives", health.Health, access="public"
     ),

@@ -20,6 +20,8 @@ COMMANDS = {
     "route": ("appliance.cli.route", "route", "Show who answers, local or online, and why."),
     "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),
     "config": ("appliance.cli.config", "config", "Show, check, compare and roll back the settings."),
+    "backup": ("appliance.cli.backup", "backup", "Put the whole home into one file, while it is in use."),
+    "restore": ("appliance.cli.backup", "restore", "Put a backup back into this home."),
     "audit": ("appliance.cli.audit", "audit", "Read, follow and check the audit log."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
 
+from appliance import paths
 from appliance.cli.settings import SET_OPTION, open_history, open_library, settings_file, settings_loader
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
+from appliance.store.lock import HomeLock
+from appliance.telemetry.logs import begin_logging
 from models.errors import ModelError
 from models.pack import load_pack
 from models.store import Store
@@ -31,9 +33,7 @@ def serve(
     """
     load = settings_loader(assignments, host=host, port=port, pack=pack, pull=pull)
     settings = load(None)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    lines = begin_logging(settings.log_level, settings.log_format)
     _refuse_open_bind(settings)
     # The port is taken before anything long begins: a busy one is then known at once.
     from appliance import server
@@ -41,18 +41,39 @@ def serve(
     from appliance.runtime import Runtime
 
     listener = server.bind(settings)
+    home = _open_home(settings)
     library = open_library()
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
     configuration = Configuration(settings_file(), load, settings, open_history())
-    runtime = Runtime(settings, library, configuration)
+    runtime = Runtime(settings, library, configuration, lines)
     where = server.address(listener)
 
     def announce() -> None:
         names = ", ".join(model.manifest.name for model in runtime.all_served())
         print(f"Hearth serves {names}\nOpenAI API: {where}/v1    stop with Ctrl-C", file=sys.stderr)
 
-    server.serve(settings, runtime, listener, announce)
+    try:
+        server.serve(settings, runtime, listener, announce)
+    finally:
+        home.release()
+
+
+def _open_home(settings: Settings) -> HomeLock:
+    """The home, ready for this program: a restore finished, a backup made before what it holds is changed."""
+    from appliance.backup.restoring import JOURNAL, finish_restore
+    from appliance.backup.upgrade import keep_before_upgrade
+
+    home = paths.home()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (home / JOURNAL).exists():
+        alone = HomeLock(home, alone=True)
+        finish_restore(home)
+        alone.release()
+    lock = HomeLock(home)
+    if settings.upgrade_backup:
+        keep_before_upgrade(home, paths.backups(home))
+    return lock
 
 
 def fetch_missing(settings: Settings, store: Store) -> None:

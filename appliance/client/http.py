@@ -180,6 +180,28 @@ class Client:
         """For good; what runs with it ends."""
         return self._ask("POST", f"{_key(key)}/revoke", admin.KeyStatus)
 
+    # Over time
+
+    def history(self, seconds: float = 600.0) -> admin.History:
+        """Samples of the last so many seconds, up to a day."""
+        return self._ask("GET", f"/admin/v1/history?seconds={seconds:g}", admin.History)
+
+    def logs(
+        self, *, after: int = -1, limit: int = 200, wait: float = 0.0, level: str = "debug"
+    ) -> admin.LogPage:
+        """The newest lines of the server's log, or those behind the number `after`."""
+        query = {"after": str(after), "limit": str(limit), "wait": str(wait), "level": level}
+        return self._ask("GET", f"/admin/v1/logs?{httpx.QueryParams(query)}", admin.LogPage)
+
+    # Backups
+
+    def backups(self) -> admin.BackupList:
+        return self._ask("GET", "/admin/v1/backups", admin.BackupList)
+
+    def create_backup(self, *, models: bool = False) -> admin.BackupStatus:
+        """Returns when it is whole; raises RemoteError while another is being made."""
+        return self._ask("POST", "/admin/v1/backups", admin.BackupStatus, admin.BackupOrder(models=models))
+
     # The audit log
 
     def audit_lines(self, *, after: int = -1, wait: float = 0.0, **query: Any) -> audit.AuditPage:

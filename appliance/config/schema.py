@@ -250,6 +250,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="least important message to log")
     ] = "info"
+    upgrade_backup: Annotated[
+        bool, Meta(description="make a backup before a newer version changes this home's databases")
+    ] = True
+    log_format: Annotated[
+        Literal["text", "json"],
+        Meta(description="lines of the log: text for people, or one JSON object each"),
+    ] = "text"
     config_api: Annotated[
         bool,
         Meta(description="let the admin API change hearth.toml; who can reach the server then rules it"),

@@ -29,6 +29,7 @@ BUSY_SECONDS = 10
 WAITING_WRITES = 1024
 IDLE_READERS = 8
 ALMOST_FULL_BYTES = 1024 * 1024
+FILE_MAGIC = b"SQLite format 3\0"
 
 
 class Database:
@@ -181,3 +182,48 @@ def _full(path: Path) -> HearthError:
         f"the disk that holds {path.parent} is full; nothing of this was stored, and what was there is "
         "unharmed. Free some space and try again"
     )
+
+
+# Whole files
+
+
+def is_database(path: Path) -> bool:
+    """By its first bytes; a file that nobody has written to is none."""
+    with path.open("rb") as file:
+        return file.read(len(FILE_MAGIC)) == FILE_MAGIC
+
+
+def snapshot(source: Path, target: Path) -> None:
+    """Copy a database to a new file, as it is at one moment, while others go on writing to it.
+
+    By SQLite's online backup; checked afterwards. Raises StorageFull, InternalError for one that is damaged.
+    """
+    with _typed(target), contextlib.closing(Connection(str(target))) as copy:
+        with contextlib.closing(_connect(source, apsw.SQLITE_OPEN_READWRITE)) as original:  # noqa: SIM117
+            with copy.backup("main", original, "main") as backup:
+                backup.step()  # all pages, in one read transaction
+        copy.pragma("journal_mode", "delete")
+    check_database(target)
+
+
+@contextlib.contextmanager
+def open_for_reading(path: Path) -> Iterator[Connection]:
+    """A database that nobody else uses."""
+    with _typed(path), contextlib.closing(_connect(path, apsw.SQLITE_OPEN_READWRITE)) as connection:
+        connection.pragma("query_only", True)
+        yield connection
+
+
+def check_database(path: Path) -> int:
+    """How many steps of migration the file has taken. Raises InternalError for one that is damaged."""
+    with _typed(path), contextlib.closing(_connect(path, apsw.SQLITE_OPEN_READWRITE)) as connection:
+        (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone() or ("no answer",)
+        if found != "ok":
+            raise InternalError(f"{path} is damaged: {found}")
+        return database_version(connection)
+
+
+def database_version(connection: Connection) -> int:
+    version = connection.pragma("user_version")
+    assert isinstance(version, int)
+    return version

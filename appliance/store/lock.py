@@ -29,3 +29,25 @@ class DirectoryLock:
 
     def release(self) -> None:
         os.close(self._descriptor)
+
+
+class HomeLock:
+    """A whole home: held by every server in it, together, or `alone` by who replaces what is in it.
+
+    Raises SetupError when it cannot be had.
+    """
+
+    def __init__(self, home: Path, *, alone: bool = False) -> None:
+        self._descriptor = os.open(home / "home.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise SetupError(
+                f"a server uses {home}; stop it first"
+                if alone
+                else f"{home} is being restored; start again when that is done"
+            ) from error
+
+    def release(self) -> None:
+        os.close(self._descriptor)

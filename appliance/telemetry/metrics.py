@@ -39,6 +39,7 @@ class Metrics:
         self.open_requests = Gauge(
             "concurrent_session_count", "Requests being answered now", registry=self.registry
         )
+        self.sessions = 0  # the same, for our own eyes
         self.models = ModelFigures(self.registry, SECONDS)
         self.worker_up = Gauge(
             "hearth_worker_up", "1 when the worker is ready", ["worker"], registry=self.registry
@@ -70,6 +71,11 @@ class Metrics:
                 ("stored_disk_bytes", "Beginnings of prompts on disk"),
             )
         }
+
+    def count_session(self, change: int) -> None:
+        """A request begins or ends."""
+        self.sessions += change
+        self.open_requests.set(self.sessions)
 
     def record_worker(self, worker: str, stats: WorkerStats) -> None:
         for name, gauge in self._worker_gauges.items():

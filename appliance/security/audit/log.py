@@ -52,8 +52,9 @@ NO_TOKENS = AuditTokens()
 
 
 class Place:
-    """A place in the inbox, held while a request is answered; filled or given back, once. `is_promised`: there
-    was room; without that, a line may find none.
+    """A place in the inbox, held while a request is answered; filled or given back, once.
+
+    `is_promised`: there was room; without that, a line may find none.
     """
 
     def __init__(self, put: Callable[[AuditEntry | None, bool], None], *, is_promised: bool) -> None:
