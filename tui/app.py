@@ -27,6 +27,8 @@ from tui.screens.base import HearthScreen
 # place → (module, screen); in the order of their keys. A module is imported when its place is first gone to.
 PLACES = {
     "overview": ("tui.screens.overview", "Overview"),
+    "models": ("tui.screens.models", "Models"),
+    "chat": ("tui.screens.chat", "Chat"),
 }
 
 
@@ -38,6 +40,7 @@ class HearthApp(Host):
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "frame.help", key_display="?"),
+        Binding("ctrl+p", "command_palette", "frame.palette_short", show=False, priority=True),
         Binding("ctrl+q", "quit", "frame.quit", priority=True),
         Binding("q", "quit", "frame.quit", show=False),
         Binding("ctrl+t", "next_theme", "frame.next_theme", show=False),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -70,7 +70,7 @@ class Backend:
             self._calls.discard(call)
             call.cancel()  # says nothing to one that is over
 
-    async def stream(self, use: Callable[[KnowledgeClient], Iterable[Value]]) -> AsyncIterator[list[Value]]:
+    async def stream(self, use: Callable[[KnowledgeClient], Iterable[Value]]) -> AsyncGenerator[list[Value]]:
         """The pieces that came since the last look, at least one. Raises what the iterable raises."""
         pieces: list[Value] = []
         came, room = asyncio.Event(), threading.Semaphore(STREAM_PIECES)

@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -50,6 +50,7 @@ Given = ParamSpec("Given")
 This = TypeVar("This", bound="HearthScreen")
 
 TICK = 0.1
+LOOK_SECONDS = 0.2
 
 
 def flow(
@@ -168,19 +169,41 @@ class HearthScreen(Screen[None]):
 
     async def stream(
         self, use: Callable[[KnowledgeClient], Iterable[Value]], what: str
-    ) -> AsyncIterator[list[Value]]:
-        """The pieces as they come; the wait is shown until the first. Raises HearthError."""
-        pieces = self.hearth.backend.stream(use)
-        async with contextlib.aclosing(pieces):  # type: ignore[type-var]
-            with self.waiting(what):
-                first = await anext(pieces, None)
-            if first is not None:
-                yield first
-            async for more in pieces:
-                yield more
+    ) -> AsyncGenerator[list[Value]]:
+        """The pieces as they come, with a visible wait that Escape ends. For flows. Raises HearthError."""
+        with self.waiting(what):
+            async with contextlib.aclosing(self.hearth.backend.stream(use)) as pieces:
+                async for more in pieces:
+                    yield more
+
+    async def follow(
+        self,
+        look: Callable[[KnowledgeClient], Value],
+        what: str,
+        *,
+        is_over: Callable[[Value], bool],
+        share: Callable[[Value], float | None],
+        cancel: Callable[[KnowledgeClient], object],
+    ) -> Value:
+        """Looks again and again at what the server does until it is over; Escape has `cancel` end it."""
+        with self.waiting(what) as wait:
+            try:
+                while not is_over(seen := await self.hearth.backend.run(look)):
+                    wait.share = share(seen)
+                    await asyncio.sleep(LOOK_SECONDS)
+            except asyncio.CancelledError:
+                self.run_worker(self._cancel_there(cancel), group="flows")
+                raise
+        return seen
+
+    async def _cancel_there(self, cancel: Callable[[KnowledgeClient], object]) -> None:
+        try:
+            await self.hearth.backend.run(cancel)
+        except HearthError as error:
+            self.show_error(error)
 
     @contextlib.contextmanager
-    def waiting(self, what: str) -> Any:
+    def waiting(self, what: str) -> Iterator[Wait]:
         """Shows that the flow waits for `what`; the wait it gives takes a share, where one is known."""
         task = asyncio.current_task()
         assert task is not None
@@ -209,7 +232,11 @@ class HearthScreen(Screen[None]):
 
     def show_error(self, error: HearthError) -> None:
         """What went wrong and the next step, until it is put away."""
-        self.query_one(Problem).show(error.message, advice(error))
+        self.show_problem(error.message, advice(error))
+
+    def show_problem(self, message: str, advice: str) -> None:
+        """The same, for what is no error of the client's."""
+        self.query_one(Problem).show(message, advice)
 
     async def confirm(self, question: str, loss: str, do: str = "") -> bool:
         """Whether the operator wants it; `loss` names what is then gone. For flows."""

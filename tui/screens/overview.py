@@ -18,17 +18,12 @@ from tui.screens.base import HearthScreen, flow
 from tui.widgets.panel import Panel
 from tui.widgets.plot import Line, Plot
 from tui.widgets.spark import bars
+from tui.widgets.states import state_text
 from tui.widgets.table import Cell, LiveTable
 
 TALL = 34  # rows from which plots and tables fit on one page
 LABEL_CELLS = 19
 SPARK_CELLS = 8
-STATE_STYLES = {
-    "ready": "$text-success",
-    "failed": "$text-error",
-    "down": "$text-error",
-    "unloaded": "$text-muted",
-}
 
 
 class Overview(HearthScreen):
@@ -145,13 +140,6 @@ def _labels(*names: str) -> list[str]:
     return [say(f"overview.{name}") for name in names]
 
 
-def state_text(model: ModelStatus) -> Cell:
-    text = say(f"state.{model.state}", share=format.percent(model.progress))
-    if model.is_pinned:
-        text += " ⚓"
-    return Content.styled(text, STATE_STYLES.get(model.state, "$text-warning"))
-
-
 def route_share(routing: dict[str, Any]) -> tuple[int, int]:
     """How many answers came from this machine, how many from online models."""
     counts = {"local": 0, "online": 0}
@@ -189,7 +177,9 @@ def figures(status: ServerStatus, history: History, share: tuple[int, int] | Non
     if share is not None and online:
         rows.append(("overview.route", f"{share[0]}, {share[1]}  ({share[0] / online:.0%})", ""))
     return Content("\n").join(
-        Content.assemble((format.fit(say(key), LABEL_CELLS), "$text-muted"), value, " ", (spark, "$primary"))
+        Content.assemble(
+            (format.fit(say(key), LABEL_CELLS), "$foreground-muted"), value, " ", (spark, "$primary")
+        )
         for key, value, spark in rows
     )
 
@@ -222,7 +212,7 @@ def _advice_text(advice: tuple[Advice, ...]) -> Content:
             marks[each.severity],
             (f"{each.subject}: ", "bold"),
             each.message,
-            (f"  → {each.advice}", "$text-muted"),
+            (f"  → {each.advice}", "$foreground-muted"),
         )
         for each in advice
     )

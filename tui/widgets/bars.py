@@ -28,19 +28,22 @@ class TopBar(Widget):
     def render(self) -> RenderResult:
         mark, state, style = self._state()
         left = Content.assemble(
-            (" Hearth ", "bold $primary"), (f"{mark} {state}", style), ("  ", ""), (self.url, "$text-muted")
+            (" Hearth ", "bold $primary"),
+            (f"{mark} {state}", style),
+            ("  ", ""),
+            (self.url, "$foreground-muted"),
         )
         right = Content(self._figures() + " ")
         room = self.size.width - left.cell_length - right.cell_length
         if room < 1:
             return left
-        return left + Content(" " * room) + right.stylize("$text-muted")
+        return left + Content(" " * room) + right.stylize("$foreground-muted")
 
     def _state(self) -> tuple[str, str, str]:
         if self.lost:
             return "✗", say("frame.lost"), "bold $text-error"
         if self.status is None:
-            return "○", say("frame.connecting"), "$text-muted"
+            return "○", say("frame.connecting"), "$foreground-muted"
         if self.status.health == "ready":
             return "●", say("frame.ready"), "$text-success"
         return "◌", say(f"frame.{self.status.health}"), "$text-warning"
@@ -70,7 +73,7 @@ class Navigation(Static):
         parts: list[Content] = []
         for number, (place, name) in enumerate(zip(self._places, names, strict=True), start=1):
             label = f"{number} {name}" if is_wide else name
-            style = "bold $primary underline" if place == self._current else "$text-muted"
+            style = "bold $primary underline" if place == self._current else "$foreground-muted"
             parts.append(Content.from_markup(f"[@click=app.go('{place}')]{label}[/]").stylize(style))
         return Content(" ") + Content("  " if is_wide else " ").join(parts)
 
@@ -85,7 +88,7 @@ class Waiting(Horizontal):
         frame = SPINNER[int(elapsed * 10) % len(SPINNER)]
         progress = "" if share is None else f"  {_bar(share, 20)} {share:.0%}"
         text = f" {frame} {what}{progress}  {elapsed:.0f} s"
-        line = Content.assemble((text, "$primary"), (f"   {say('frame.cancel_hint')}", "$text-muted"))
+        line = Content.assemble((text, "$primary"), (f"   {say('frame.cancel_hint')}", "$foreground-muted"))
         self.query_one("#waiting-text", Static).update(line)
         self.display = True
 
@@ -97,7 +100,7 @@ class Problem(Static):
     """What went wrong and what to do about it, until it is put away."""
 
     def show(self, message: str, advice: str) -> None:
-        hint = Content.assemble((f"  {say('frame.dismiss_hint')}", "$text-muted"))
+        hint = Content.assemble((f"  {say('frame.dismiss_hint')}", "$foreground-muted"))
         first = Content.assemble(("✗ ", "bold $text-error"), (message, ""))
         self.update(Content("\n").join([first, Content.assemble(("→ ", "bold"), advice) + hint]))
         self.display = True

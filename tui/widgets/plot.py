@@ -54,7 +54,7 @@ class Plot(Widget):
             return ""
         newest = max((line.points[-1][0] for line in self._lines if line.points), default=None)
         if newest is None:
-            return Content.styled(say("plot.nothing_yet"), "$text-muted")
+            return Content.styled(say("plot.nothing_yet"), "$foreground-muted")
         most = max(value for line in self._lines for _, value in line.points) or 1.0
         top, bottom = self._unit(most), self._unit(0)
         margin = max(cell_len(top), cell_len(bottom)) + 1
@@ -69,7 +69,9 @@ class Plot(Widget):
                 (character, self._lines[which].style) if which is not None else (character, "")
                 for character, which in row
             ]
-            rows.append(Content.assemble((label.rjust(margin - 1) + " ", "$text-muted"), *_joined(cells)))
+            rows.append(
+                Content.assemble((label.rjust(margin - 1) + " ", "$foreground-muted"), *_joined(cells))
+            )
         rows.append(self._legend(margin, width))
         return Content("\n").join(rows)
 
@@ -82,7 +84,12 @@ class Plot(Widget):
         room = max(1, width - margin - cell_len(ago) - names.cell_length - cell_len(now))
         left, right = room // 2, room - room // 2
         return Content.assemble(
-            " " * margin, (ago, "$text-muted"), " " * left, names, " " * right, (now, "$text-muted")
+            " " * margin,
+            (ago, "$foreground-muted"),
+            " " * left,
+            names,
+            " " * right,
+            (now, "$foreground-muted"),
         )
 
 
