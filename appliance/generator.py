@@ -26,6 +26,7 @@ from appliance.llm import bindings
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
 from appliance.llm.cores import usable_cores
+from appliance.llm.draft import PromptLookup
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
@@ -229,7 +230,7 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
         backend,
         Scheduler(limits, BlockTree(memory_bytes=order.prefix_memory, disk_bytes=order.prefix_disk)),
         channel.send,
-        drafts=order.draft,
+        start_drafter=PromptLookup if order.draft else None,
         store=open_store(order, backend),
         fingerprint=fingerprint(order),
     )
@@ -281,7 +282,7 @@ def start_apart(engine: Engine, order: GeneratorOrder, backend: bindings.LlamaBa
         Scheduler(limits),
         engine.emit,
         totals=engine.totals,
-        drafts=order.draft,
+        start_drafter=PromptLookup if order.draft else None,
         retains=False,
         fingerprint=engine.fingerprint,
     )

@@ -17,6 +17,7 @@ from appliance.llm.backend import Backend
 from appliance.llm.block_store import BlockStore
 from appliance.llm.constraint import Constrained
 from appliance.llm.dialects.stream import AnswerStream
+from appliance.llm.draft import MOST_ROWS, PromptLookup, StartDrafter
 from appliance.llm.plan import Forget, Plan, Restore, Save, Share
 from appliance.llm.scheduler import Scheduler
 from appliance.llm.sequence import Sequence
@@ -42,7 +43,6 @@ from appliance.records import (
 
 MAX_STEP_FAILURES = 3
 PROGRESS_SECONDS = 0.5  # between two words about requests that have no token yet
-MOST_DRAFTING = 4  # running sequences; beyond, batching makes better use of the rows
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Engine:
     clock: Callable[[], float] = time.monotonic
     inbox: queue.SimpleQueue[EngineCommand] = field(default_factory=queue.SimpleQueue)
     totals: Totals = field(default_factory=Totals)
-    drafts: bool = True
+    start_drafter: StartDrafter | None = PromptLookup  # for each sequence; None: nobody guesses ahead
     store: BlockStore = field(default_factory=lambda: BlockStore(None))
     retains: bool = True  # what was computed of a prompt serves the next one with the same beginning
     fingerprint: str = ""
@@ -211,7 +211,7 @@ class Engine:
                 seed=(admit.seed + choice) & 0xFFFFFFFF,
                 limit=admit.limit,
                 constraint=admit.constraint.fork() if admit.constraint else None,
-                drafts=self.drafts,
+                drafter=self.start_drafter(admit.prompt) if self.start_drafter else None,
                 answer=admit.listen() if admit.listen else None,
                 namespace=admit.namespace,
                 owner=admit.owner,
@@ -243,7 +243,7 @@ class Engine:
     def _end_early(self, request: int, error: errors.HearthError, *, retain: bool = True) -> None:
         """Give back all that a request holds and tell why, if it is still alive."""
         for sequence in self.scheduler.cancel(request, retain=retain and self.retains):
-            self._close_sampler(sequence)
+            self._close(sequence)
         if self._requests.pop(request, None) is not None:
             self.emit(Failed(id=request, error=errors.pack(error)))
 
@@ -366,13 +366,16 @@ class Engine:
         return deltas
 
     def _draft(self) -> None:
-        """Let sequences guess ahead, while there are few enough that the extra rows cost little."""
+        """Let sequences guess ahead, as long as there are so few that the extra rows cost little."""
         running = self.scheduler.running
-        if len(running) > MOST_DRAFTING:
-            return
-        for sequence in running:
-            if sequence.lookup is not None and not sequence.is_prefilling and sequence.pending == 1:
-                sequence.draft = sequence.lookup.propose(sequence.tokens, sequence.room - 1)
+        guessing = [s for s in running if s.drafter and not s.is_prefilling and s.pending == 1]
+        room = MOST_ROWS - len(running)
+        for left, sequence in zip(range(len(guessing), 0, -1), guessing, strict=True):
+            if room <= 0 or sequence.drafter is None:
+                return
+            share = min(max(1, room // left), sequence.room - 1)
+            sequence.draft = sequence.drafter.propose(sequence.tokens, share)
+            room -= len(sequence.draft)
 
     def _publish(self, deltas: list[Delta]) -> None:
         if not deltas:
@@ -383,7 +386,7 @@ class Engine:
             return
         for sequence in [s for s in self.scheduler.running if (s.request, s.choice) in finished]:
             self.scheduler.finish(sequence, retain=self.retains)
-            self._close_sampler(sequence)
+            self._close(sequence)
             request = self._requests[sequence.request]
             request.open_choices -= 1
             request.reasoning_tokens += sequence.answer.reasoning_tokens
@@ -416,10 +419,14 @@ class Engine:
         if self._failures >= MAX_STEP_FAILURES:
             raise error
 
-    def _close_sampler(self, sequence: Sequence) -> None:
+    def _close(self, sequence: Sequence) -> None:
+        """Free what the sequence holds beside its cells."""
         if sequence.sampler is not None:
             sequence.sampler.close()
             sequence.sampler = None
+        if sequence.drafter is not None:
+            sequence.drafter.close()
+            sequence.drafter = None
 
     def _stats(self, id: int) -> WorkerStats:
         scheduler = self.scheduler

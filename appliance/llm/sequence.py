@@ -13,7 +13,7 @@ from appliance.llm.backend import Sampler
 from appliance.llm.blocks import Block
 from appliance.llm.constraint import Constrained
 from appliance.llm.dialects.stream import AnswerStream
-from appliance.llm.draft import PromptLookup
+from appliance.llm.draft import Drafter
 from appliance.llm.ledger import Cells
 from appliance.records import SamplingParams, SchedulingClass
 
@@ -38,7 +38,7 @@ class Sequence:
         seed: int,
         limit: int,
         constraint: Constrained | None = None,
-        drafts: bool = False,
+        drafter: Drafter | None = None,
         answer: AnswerStream | None = None,
         namespace: str = "",
         owner: str = "",
@@ -53,7 +53,6 @@ class Sequence:
         self.seed = seed
         self.limit = limit  # tokens, prompt included, at which the answer ends with "length"
         self.adapter = adapter  # a batch holds sequences of one adapter only
-        self.namespace = namespace  # only sequences of one namespace share cells
         self.slot: int | None = None
         self.computed = 0
         self.confirmed = 0  # after a step: tokens that the cache may hold; beyond them it has wrong drafts
@@ -63,7 +62,7 @@ class Sequence:
         self.cells = NO_CELLS
         self.sampler: Sampler | None = None
         self.constraint = constraint
-        self.lookup = PromptLookup(prompt) if drafts else None
+        self.drafter = drafter
         self.draft: list[int] = []  # guesses at the tokens behind the last one, computed along with it
         self.answer = answer or AnswerStream(sampling.stop)
         self.begun = False  # has ever been in a step: its Started event is out

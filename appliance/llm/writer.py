@@ -38,8 +38,8 @@ class Writer:
             if reason is not None or offset == len(draft) or token != draft[offset]:
                 break
         sequence.confirmed = len(sequence.tokens) - 1
-        if sequence.lookup is not None:
-            sequence.lookup.learn(len(draft), len(sequence.tokens) - known - 1)
+        if sequence.drafter is not None:
+            sequence.drafter.learn(len(draft), len(sequence.tokens) - known - 1)
         if reason is None:
             reason = self._append_forced(sequence, pieces)
         if reason is not None:

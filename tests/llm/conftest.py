@@ -12,6 +12,7 @@ import pytest
 from appliance.llm.backend import Span
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
+from appliance.llm.draft import PromptLookup
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
 from appliance.llm.plan import Limits
@@ -72,7 +73,7 @@ class Rig:
             self.scheduler,
             self.events.append,
             clock=lambda: self.now,
-            drafts=drafts,
+            start_drafter=PromptLookup if drafts else None,
             store=self.store,
         )
 

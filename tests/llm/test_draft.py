@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.llm.draft import LONGEST_DRAFT, LONGEST_PAUSE, SHORTEST_PAUSE, PromptLookup
+from appliance.llm.draft import LONGEST_DRAFT, LONGEST_PAUSE, SHORTEST_PAUSE, Pace, PromptLookup
 
 
 def trusted(tokens: list[int]) -> PromptLookup:
@@ -33,9 +33,9 @@ def test_nothing_known_means_no_draft() -> None:
     assert trusted([]).propose([], 4) == []
 
 
-def test_a_draft_never_runs_past_what_stands_there() -> None:
+def test_a_loop_goes_on_in_circles() -> None:
     tokens = [1, 2, 3, 4, 1, 2, 3]
-    assert trusted(tokens).propose(tokens, 8) == [4, 1, 2, 3]
+    assert trusted(tokens).propose(tokens, 10) == [4, 1, 2, 3, 4, 1, 2, 3, 4, 1]
 
 
 def test_new_tokens_are_indexed_as_they_come() -> None:
@@ -45,38 +45,33 @@ def test_new_tokens_are_indexed_as_they_come() -> None:
 
 
 def test_a_draft_grows_while_all_of_it_is_confirmed_and_shrinks_to_what_was() -> None:
-    tokens = [*range(40), 0, 1, 2, 3]
-    lookup = PromptLookup(tokens)
+    pace = Pace()
     lengths = []
     for _ in range(6):
-        lengths.append(len(lookup.propose(tokens, 40)))
-        lookup.learn(lengths[-1], lengths[-1])
+        lengths.append(pace.allow(40))
+        pace.learn(lengths[-1], lengths[-1])
     assert lengths == [1, 2, 4, 8, 16, LONGEST_DRAFT]
-    lookup.learn(16, 3)
-    assert lookup.propose(tokens, 40) == [4, 5, 6]
+    pace.learn(16, 3)
+    assert pace.allow(40) == 3
 
 
 def test_wrong_drafts_are_followed_by_longer_and_longer_pauses() -> None:
-    tokens = [1, 2, 3, 4, 5, 1, 2, 3]
-    lookup = PromptLookup(tokens)
+    pace = Pace()
     pauses = []
     for _ in range(6):
-        assert len(lookup.propose(tokens, 8)) == 1
-        lookup.learn(1, 0)
-        pause = 0
-        while not lookup.propose(tokens, 0) and pause < 4 * LONGEST_PAUSE and lookup._pause:
-            pause += 1
-        pauses.append(pause + 1)
+        assert pace.allow(8) == 1
+        pace.learn(1, 0)
+        pauses.append(next(count for count in range(4 * LONGEST_PAUSE) if pace.allow(8)))
     assert pauses == [SHORTEST_PAUSE, 32, 64, 128, LONGEST_PAUSE, LONGEST_PAUSE]
 
 
 def test_one_success_makes_the_pauses_short_again() -> None:
-    lookup = PromptLookup([])
+    pace = Pace()
     for _ in range(3):
-        lookup.learn(1, 0)
-    lookup.learn(1, 1)
-    lookup.learn(2, 0)
-    assert lookup._pause == SHORTEST_PAUSE
+        pace.learn(1, 0)
+    pace.learn(1, 1)
+    pace.learn(2, 0)
+    assert next(count for count in range(LONGEST_PAUSE) if pace.allow(1)) == SHORTEST_PAUSE
 
 
 def test_drafts_that_succeed_never_pause() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from appliance.errors import InternalError
 from appliance.llm.backend import Span
+from appliance.llm.draft import LONGEST_DRAFT, MOST_ROWS
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
 from appliance.records import Accepted, Ended, Failed, Measure, Started, Step, Stop, WorkerStats
 
@@ -312,3 +313,27 @@ def test_drafts_change_the_steps_and_never_the_text(rig: Any, period: int) -> No
         steps.append(r.backend.steps)
     assert answers[0] == answers[1]
     assert steps[1] < 0.7 * steps[0]
+
+
+def test_drafts_share_the_rows_of_a_step_and_stay_off_when_it_is_full(rig: Any) -> None:
+    def repeating(history: Sequence[int]) -> int:
+        return 97 + len(history) % 3
+
+    def most_rows(streams: int) -> int:
+        r = rig(slots=30, sequences=40, cells=4096, batch_tokens=64, answer=repeating, drafts=True)
+        seen = []
+        watch = r.backend.before_decode
+
+        def look(spans: Sequence[Any]) -> None:
+            watch(spans)
+            seen.append(sum(span.rows for span in spans))
+
+        r.backend.before_decode = look
+        for id in range(1, streams + 1):
+            r.ask(id, "abc" * 4, 60)
+        r.run()
+        return max(seen)
+
+    assert most_rows(1) == 1 + LONGEST_DRAFT
+    assert 16 < most_rows(5) <= MOST_ROWS
+    assert most_rows(26) == 26

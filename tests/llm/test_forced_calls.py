@@ -17,6 +17,7 @@ from appliance.llm.dialects import detect
 from appliance.llm.dialects.conform import complaint
 from appliance.llm.dialects.dialect import Dialect
 from appliance.llm.dialects.stream import AnswerStream, joined
+from appliance.llm.draft import PromptLookup
 from appliance.llm.fake import FakeVocabulary, checksum_token
 from appliance.llm.grammar import GrammarCompiler
 from appliance.llm.prepare import Preparer
@@ -179,7 +180,7 @@ def test_a_budget_that_no_call_fits_is_refused() -> None:
 @pytest.mark.parametrize("drafts", [False, True])
 def test_the_engine_says_calls_and_not_text(rig: Any, drafts: bool) -> None:
     room = rig(cells=2000, batch_tokens=64, busy_prefill_tokens=16)
-    room.engine.drafts = drafts
+    room.engine.start_drafter = PromptLookup if drafts else None
     choice = ToolChoice(mode="required", parallel=False)
     admit = preparer().admit(generate(asking(TOOLS, choice)), arrived=0.0)
     room.engine.inbox.put(admit)
@@ -218,7 +219,7 @@ def test_drafts_change_no_forced_call(rig: Any) -> None:
 
     def answer(*, drafts: bool) -> tuple[str, int]:
         room = rig(cells=4000, batch_tokens=64, busy_prefill_tokens=16, answer=copy_first)
-        room.engine.drafts = drafts
+        room.engine.start_drafter = PromptLookup if drafts else None
         room.engine.inbox.put(preparer().admit(generate(prompt, max_tokens=300), arrived=0.0))
         room.run()
         deltas = [d for e in room.events if isinstance(e, Step) for d in e.deltas]
