@@ -79,7 +79,7 @@ def choose_models(settings: Settings, source: ModelSource) -> list[Installed]:
             log.warning("%s is not installed; %s stands in for it", model.name, stand_in)
             wanted.append(stand_in)
     wanted += settings.generator.pinned
-    chosen = [m for m in installed.values() if m.name in wanted or m.origin == "file"]
+    chosen = [m for m in installed.values() if m.name in wanted or m.origin != "catalogue"]
     if not any(model.manifest.role == "chat" for model in chosen):
         raise SetupError(
             f"no chat model of the pack {settings.pack!r} is installed; run `hearth models pull` first"

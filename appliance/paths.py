@@ -65,6 +65,21 @@ def audit(at: Path) -> Path:
     return at / "audit"
 
 
+def signing_keys(at: Path) -> Path:
+    """The keys that sign packs and executables, within the home `at`."""
+    return at / "signing-keys"
+
+
+def trust(at: Path) -> Path:
+    """Whose packs and executables are accepted, within the home `at`."""
+    return at / "trust.json"
+
+
+def carried_bases(at: Path) -> Path:
+    """Exported knowledge bases that wait to be taken in, within the home `at`."""
+    return at / "carried-bases"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -23,6 +24,7 @@ from appliance.config.reload import Configuration
 from appliance.config.routing import Role
 from appliance.config.schema import Settings
 from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
+from appliance.knowledge.carried import CarriedBase
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.lineup import PLUS, Lineup
@@ -75,12 +77,14 @@ class Runtime:
         source: ModelSource,
         configuration: Configuration | None = None,
         log_lines: LogLines | None = None,
+        carried: Sequence[CarriedBase] = (),
     ) -> None:
         self.settings = settings
         self.log_lines = log_lines or LogLines()
         self.recorder = Recorder()
         self.backups = Shelf(paths.home(), paths.backups(paths.home()))
         self.configuration = configuration
+        self._carried = carried
         self.metrics = Metrics()
         self.started_at = time.time()
         self.draining = False
@@ -134,7 +138,7 @@ class Runtime:
     def _tenant(self, model: Installed, source: ModelSource, most: int) -> Tenant:
         """A model that somebody added and that is damaged is told to whoever asks for it, not to all."""
         pinned = model.name in self.settings.generator.pinned
-        at_start = model.origin != "file" or model.name in self.settings.models
+        at_start = model.origin == "catalogue" or model.name in self.settings.models
         try:
             adapters = self._lineup.adapters_of(model)
             order, expected = generator_order(model, source, self.settings, most, adapters)
@@ -233,7 +237,7 @@ class Runtime:
         if self._encoder is not None:
             self._encoder.supervisor.start()
         if self._knowledge is not None:
-            self._knowledge.start()
+            self._knowledge.start(self._carried)
         self.router.start()
         self._sampling = asyncio.ensure_future(self._sample())
         if self._archive is not None:

@@ -6,6 +6,7 @@ executable it leaves its bill of materials, the licences of all that is inside, 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -27,12 +28,14 @@ from models.errors import ModelError, UnknownModel
 from models.manifest import Manifest
 from models.pack import Pack, load_pack
 from models.region import Extent
+from models.signing import KeyRing, SigningKey, read_signing_key
 from models.store import Installed, Store
 
 DEFAULT_PACK = "tiny"
 DIST = ROOT / "dist"
 LOG = WORK / "bundle.log"
 ARCHIVE = WORK / "program.archive"
+REMEDY = "Models are fetched by: hearth models pull --pack PACK. Keys: hearth signing-key create"
 
 
 def make_executable(pack: Pack) -> Path:
@@ -44,9 +47,11 @@ def make_executable(pack: Pack) -> Path:
         folder = freeze(log)
     glibc_minor = needed_glibc(folder)
     index_sha256 = write_archive(folder, ARCHIVE, glibc_minor)
-    program = Program(whole(compile_launcher()), whole(ARCHIVE), index_sha256, VERSION)
+    launcher = Extent.whole(compile_launcher())
+    program = Program(launcher, Extent.whole(ARCHIVE), index_sha256, VERSION)
     target = DIST / ("hearth" if pack.name == DEFAULT_PACK else f"hearth-{pack.name}")
-    table = write_bundle(target, program, pack.name, models, store)
+    key = release_key()
+    table = write_bundle(target, program, pack.name, models, store, key=key)
     sizes = {
         "program": table.launcher.bytes + table.program.bytes,
         "models": sum(f.bytes for f in table.files),
@@ -56,8 +61,17 @@ def make_executable(pack: Pack) -> Path:
     print(
         f"{target.relative_to(ROOT)}: " + ", ".join(f"{what} {n / 1e6:.1f} MB" for what, n in sizes.items())
     )
+    print(f"  signed by {key.verifying_key}")
     print(f"  runs on x86-64 with SSE4.2 and glibc 2.{glibc_minor} or newer; sha256 {file_sha256(target)}")
     return target
+
+
+def release_key() -> SigningKey:
+    """`$HEARTH_SIGNING_KEY`, or this home's key `release`, made if need be. Raises SigningKeyError."""
+    named = os.environ.get("HEARTH_SIGNING_KEY")
+    if named:
+        return read_signing_key(Path(named))
+    return KeyRing(paths.signing_keys(paths.home())).get_or_create("release")
 
 
 def choose_models(pack: Pack, store: Store) -> list[Installed]:
@@ -81,10 +95,6 @@ def write_papers(executable: Path, found: list[Component], models: list[Manifest
     executable.with_name(f"{executable.name}.licences.txt").write_text(licences(found, models))
 
 
-def whole(path: Path) -> Extent:
-    return Extent(path, 0, path.stat().st_size)
-
-
 def write_sums(folder: Path) -> None:
     """SHA256SUMS of everything in `folder`, in the form that sha256sum --check reads."""
     sums = folder / "SHA256SUMS"
@@ -104,8 +114,7 @@ def main() -> int:
         sys.stderr.write(report(error, str(LOG)))
         return 1
     except ModelError as error:
-        remedy = "Fetch the models first: hearth models pull --pack PACK"
-        sys.stderr.write(report(SetupError(Failure(error.message, remedy)), str(LOG)))
+        sys.stderr.write(report(SetupError(Failure(error.message, REMEDY)), str(LOG)))
         return 1
     return 0
 

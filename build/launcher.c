@@ -51,6 +51,18 @@ static bool open_self(const char *name, struct archive *archive, struct reason *
     return archive_open(archive, file, offset, size, footer + PROGRAM_AT + sizeof place, reason);
 }
 
+static void add_library_path(const char *program)
+{
+    const char *before = getenv("LD_LIBRARY_PATH");
+    size_t size = strlen(program) + sizeof "/_internal:" + (before ? strlen(before) : 0);
+    char *path = malloc(size);
+    if (!path)
+        return;
+    snprintf(path, size, "%s/_internal%s%s", program, before && *before ? ":" : "", before ? before : "");
+    setenv("LD_LIBRARY_PATH", path, 1);
+    free(path);
+}
+
 static int refuse(const char *self, const char *text)
 {
     fprintf(stderr, "hearth: %s: %s\n", self, text);
@@ -81,6 +93,8 @@ int main(int count, char **words)
             if (unpacked && i)
                 fprintf(stderr, "hearth: %s %s; unpacked into %s instead\n", places[0].path, reasons[0].text,
                         places[i].path);
+            /* Its own libraries before the machine's: a bare machine has no libz. */
+            add_library_path(program);
             strcat(program, "/hearth");
             execv(program, words);
             fail(&reasons[i], "does not let programs run: %s", strerror(errno));

@@ -6,6 +6,11 @@
     pull, add                 catalogue → store; a file or directory from disk → store
     sources/                  where bytes come from, tried in order
     region                    a byte range of one file
+    embedded, bundle          what a one-file executable carries; writing one
+    library                   store and executable as one source of models
+    signed_pack, pack_writer  packs for the stick: reading, checking and making them
+    tar, exported_base        the forms they come in: a strict tar, a strict zip of one knowledge base
+    signing, trust            Ed25519 signatures; whose are accepted here, and from which version on
     gguf, gguf_reader, ggml   preflight of GGUF files
     onnx, protobuf            preflight of ONNX files
     preflight                 a model's files against its manifest

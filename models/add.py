@@ -25,7 +25,7 @@ from models.onnx_directory import OnnxDirectory
 from models.partial import Partial
 from models.preflight import check
 from models.progress import Meter, Notice, Progress, silent
-from models.region import Region
+from models.region import Extent, Region
 from models.store import Installed, Store
 
 _CHUNK = 1 << 20
@@ -84,7 +84,7 @@ def add(
         files = tuple(ModelFile(file, copy.size, copy.check(str(path))) for file, copy in copies.items())
         manifest = _valid(found.describe(name, files))
         store.require_name(manifest, "file")
-        check(manifest, {file: copy.path for file, copy in copies.items()})
+        check(manifest, {file: Extent.whole(copy.path) for file, copy in copies.items()})
         for file in files:
             copies[file.path].commit(store.blob(file.sha256), str(path))
         installed = store.install(manifest, "file")

@@ -8,6 +8,10 @@ ModelError
 ├─ UnsupportedModel     a sound model file that Hearth does not serve
 ├─ HashMismatch         bytes arrived, but not the pinned ones
 ├─ SourceUnavailable    no source could deliver a file
+├─ MalformedPack        a pack of the stick is not what its table says, or holds what no pack may
+├─ SigningKeyError      a signing key is missing, taken or no key
+├─ UntrustedSignature   a signature is missing, does not fit, or is of a key that is not accepted
+├─ VersionTooLow        older than what is installed
 └─ StoreError           the store on disk
    ├─ StoreFull         not enough space, with the numbers
    ├─ StoreBusy         another process is changing the store
@@ -80,6 +84,29 @@ class SourceUnavailable(ModelError):
         )
         self.file = file
         self.reasons = reasons
+
+
+class MalformedPack(ModelError):
+    def __init__(self, pack: str, problem: str) -> None:
+        super().__init__(f"{pack}: {problem}")
+        self.problem = problem
+
+
+class SigningKeyError(ModelError):
+    pass
+
+
+class UntrustedSignature(ModelError):
+    pass
+
+
+class VersionTooLow(ModelError):
+    def __init__(self, name: str, version: str, installed: str) -> None:
+        super().__init__(
+            f"{name} {version} is older than {installed}, which was installed here; it is refused"
+        )
+        self.version = version
+        self.installed = installed
 
 
 class StoreError(ModelError):

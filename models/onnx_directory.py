@@ -17,7 +17,7 @@ from models.errors import MalformedModel, UnsupportedModel
 from models.manifest import Encoding, InputName, Pooling, Role
 from models.onnx import OnnxFacts, ValueFacts, read_onnx
 from models.preflight import read_tokenizer
-from models.region import Region
+from models.region import Extent, Region
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx", "model_quantized.onnx", "onnx/model_quantized.onnx")
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -46,7 +46,7 @@ class OnnxDirectory:
         self.files = {"model.onnx": graph, "tokenizer.json": tokenizer}
         self._require_plain()
         self._facts = read_onnx(graph)
-        self._tokenizer = read_tokenizer(tokenizer)
+        self._tokenizer = read_tokenizer(Extent.whole(tokenizer))
         self._config = self._read("config.json")
         self.inputs = _inputs(self._facts, root.name)
         self.output, self.role = self._surface()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,21 +11,21 @@ from models.errors import MalformedModel
 from models.gguf import read_gguf
 from models.manifest import Manifest
 from models.onnx import read_onnx
-from models.region import Region
+from models.region import Extent, Region
 
 MAX_TOKENIZER_BYTES = 128 << 20
 
 
-def check(manifest: Manifest, blob: dict[str, Path]) -> None:
-    """`blob` maps the manifest's file names to where they lie. Raises MalformedModel."""
+def check(manifest: Manifest, blob: dict[str, Extent]) -> None:
+    """`blob` maps the manifest's file names to where they lie. Raises MalformedModel, UnsupportedModel."""
     if manifest.role == "adapter":
-        read_adapter(blob["model.gguf"])
+        read_adapter(*blob["model.gguf"].parts)
         return
     if manifest.format == "gguf":
-        read_gguf(blob["model.gguf"])
+        read_gguf(*blob["model.gguf"].parts)
         return
     read_tokenizer(blob["tokenizer.json"])
-    facts = read_onnx(blob["model.onnx"])
+    facts = read_onnx(*blob["model.onnx"].parts)
     encoding = manifest.encoding
     assert encoding is not None, "the manifest's own check"
     inputs = {value.name for value in facts.inputs}
@@ -38,9 +37,9 @@ def check(manifest: Manifest, blob: dict[str, Path]) -> None:
         raise MalformedModel(manifest.name, f"model.onnx has no output {encoding.output!r}")
 
 
-def read_tokenizer(path: Path) -> dict[str, Any]:
+def read_tokenizer(extent: Extent) -> dict[str, Any]:
     """The top level of a tokenizer.json, its parts undecoded. Raises MalformedModel."""
-    with Region(path) as region:
+    with Region(*extent.parts) as region:
         if region.length > MAX_TOKENIZER_BYTES:
             raise MalformedModel(
                 "tokenizer.json", f"has {region.length:,} bytes, more than {MAX_TOKENIZER_BYTES:,}"

@@ -17,6 +17,7 @@ from models.manifest import Manifest
 from models.pack import Catalogue, Pack, catalogue
 from models.preflight import check
 from models.progress import Notice, Progress, silent
+from models.region import Extent
 from models.sources.fetcher import Fetcher, Sources
 from models.sources.hub import HubClient
 from models.store import Installed, Store
@@ -111,7 +112,7 @@ class _Puller:
             if not (store.holds(file) and store.is_sound(manifest.name, file, self._progress)):
                 self._fetcher.bring(manifest.name, file, store.blob(file.sha256))
         try:
-            check(manifest, {file.path: store.blob(file.sha256) for file in manifest.files})
+            check(manifest, {file.path: Extent.whole(store.blob(file.sha256)) for file in manifest.files})
         except MalformedModel:
             store.drop_unreferenced()
             raise

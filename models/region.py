@@ -7,8 +7,10 @@ not a SIGBUS that ends the process. Knows no format.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +19,8 @@ import msgspec
 
 from models.errors import MalformedModel
 
+_CHUNK = 1 << 20
+
 
 class Extent(msgspec.Struct, frozen=True):
     """Where a model file's bytes lie: `length` bytes of `path` from offset `start`."""
@@ -24,6 +28,16 @@ class Extent(msgspec.Struct, frozen=True):
     path: Path
     start: int
     length: int
+
+    @classmethod
+    def whole(cls, path: Path) -> Extent:
+        """All of the file as it is now. Raises OSError."""
+        return cls(path, 0, path.stat().st_size)
+
+    @property
+    def parts(self) -> tuple[Path, int, int]:
+        """Its fields, as `Region` takes them."""
+        return self.path, self.start, self.length
 
 
 class Region:
@@ -89,3 +103,16 @@ class Region:
             offset += len(piece)
             count -= len(piece)
         return b"".join(pieces)
+
+    def chunks(self) -> Iterator[bytes]:
+        """All its bytes, a mebibyte at a time. Raises MalformedModel when the region shrinks meanwhile."""
+        for offset in range(0, self.length, _CHUNK):
+            yield self.read(offset, min(_CHUNK, self.length - offset))
+
+    def sha256(self, advance: Callable[[int], None] = lambda _: None) -> str:
+        """Of all its bytes, in hex; `advance` hears of every chunk's size."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+            advance(len(chunk))
+        return digest.hexdigest()

@@ -32,7 +32,7 @@ from models.partial import Partial, remove_quietly
 from models.progress import Meter, Progress, silent
 from models.region import Extent
 
-Origin = Literal["catalogue", "file"]
+Origin = Literal["catalogue", "file", "pack"]
 
 _CHUNK = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
@@ -40,7 +40,7 @@ _SCRATCH = "scratch-"
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model in the store. `origin` is catalogue or file; `installed_at` in seconds since the epoch."""
+    """A model in the store. `origin` says what brought it; `installed_at` in seconds since the epoch."""
 
     manifest: Manifest
     origin: Origin
@@ -168,7 +168,7 @@ class Store:
     def require_name(self, manifest: Manifest, origin: Origin) -> bool:
         """Whether installing the manifest replaces older content of its name.
 
-        The catalogue may do that with its own models. Raises NameTaken when the name belongs to
+        The catalogue and packs may do that with their own models. Raises NameTaken when the name belongs to
         other content.
         """
         try:
@@ -176,7 +176,7 @@ class Store:
         except UnknownModel:
             return False
         same = {f.sha256 for f in other.manifest.files} == {f.sha256 for f in manifest.files}
-        if not same and not other.origin == origin == "catalogue":
+        if not same and (other.origin != origin or origin == "file"):
             raise NameTaken(manifest.name)
         return not same
 

@@ -8,9 +8,10 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -18,10 +19,11 @@ from appliance.cli.options import URL
 from appliance.client import RemoteError
 from appliance.client.knowledge import KnowledgeClient, files_under
 from appliance.errors import InvalidValue
+from models.exported_base import MANIFEST, ExportedBase
+from models.region import Extent
 
 BATCH = 500
 POLL_SECONDS = 0.2
-MANIFEST = "hearth-kb.json"
 SHOWN_CHARS = 300
 
 
@@ -250,38 +252,44 @@ def reindex(name: str, embedder: str | None, url: str | None) -> None:
 def export_base(name: str, file: Path, url: str | None) -> None:
     """Write the base NAME to FILE, a zip of its documents as they were put in, to take it elsewhere."""
     with KnowledgeClient(url) as client:
-        base = client.base(name)
-        every = list(client.documents(base["id"]))
-        documents = [each for each in every if each["status"] == "completed"]
-        manifest = {
-            "format": 1,
-            "name": base["name"],
-            "description": base["description"],
-            "metadata": base["metadata"],
-            "chunking_strategy": base["chunking_strategy"],
-            "documents": [
-                {
-                    "member": f"documents/{number:06}",
-                    "filename": each["filename"],
-                    "attributes": each["attributes"],
-                    "chunking_strategy": each["chunking_strategy"],
-                }
-                for number, each in enumerate(documents)
-            ],
-        }
-        partial = file.with_name(file.name + ".partial")
-        try:
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
-                for number, each in enumerate(documents):
-                    with archive.open(f"documents/{number:06}", "w", force_zip64=True) as member:
-                        client.download(each["id"], member)  # type: ignore[arg-type]
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
-    print(f"{len(documents)} documents of {name} are in {file}")
-    if left_out := len(every) - len(documents):
+        written, left_out = write_export(client, name, file)
+    print(f"{written} documents of {name} are in {file}")
+    if left_out:
         print(f"{left_out} are not, because they could not be read or are still being read", file=sys.stderr)
+
+
+def write_export(client: KnowledgeClient, name: str, file: Path) -> tuple[int, int]:
+    """Write the base to the zip `file`: how many documents are in it, and how many could not be."""
+    base = client.base(name)
+    every = list(client.documents(base["id"]))
+    documents = [each for each in every if each["status"] == "completed"]
+    manifest = {
+        "format": 1,
+        "name": base["name"],
+        "description": base["description"],
+        "metadata": base["metadata"],
+        "chunking_strategy": base["chunking_strategy"],
+        "documents": [
+            {
+                "member": f"documents/{number:06}",
+                "filename": each["filename"],
+                "attributes": each["attributes"],
+                "chunking_strategy": each["chunking_strategy"],
+            }
+            for number, each in enumerate(documents)
+        ],
+    }
+    partial = file.with_name(file.name + ".partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+            for number, each in enumerate(documents):
+                with archive.open(f"documents/{number:06}", "w", force_zip64=True) as member:
+                    client.download(each["id"], member)  # type: ignore[arg-type]
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(documents), len(every) - len(documents)
 
 
 @kb.command("import")
@@ -290,31 +298,23 @@ def export_base(name: str, file: Path, url: str | None) -> None:
 @URL
 def import_base(file: Path, name: str | None, url: str | None) -> None:
     """Make a base out of FILE, as `hearth kb export` wrote it."""
-    try:
-        with zipfile.ZipFile(file) as archive, KnowledgeClient(url) as client:
-            manifest = json.loads(archive.read(MANIFEST))
-            if manifest["format"] != 1:
-                raise InvalidValue(f"{file} was written by a newer Hearth")
-            base = client.create(
-                name or manifest["name"],
-                description=manifest["description"],
-                metadata=manifest["metadata"],
-                chunking_strategy=manifest["chunking_strategy"],
+    with ExportedBase(Extent.whole(file)) as exported, KnowledgeClient(url) as client:
+        about = msgspec.to_builtins(exported.manifest)
+        options = {key: about[key] for key in ("description", "metadata", "chunking_strategy")}
+        base = client.create(name or about["name"], **options)
+        files = []
+        for document in exported.manifest.documents:
+            with exported.content(document) as content:
+                uploaded = client.upload(document.filename, cast(BinaryIO, content))
+            rest = msgspec.to_builtins(document)
+            files.append(
+                {
+                    "file_id": uploaded["id"],
+                    "attributes": rest["attributes"],
+                    "chunking_strategy": rest["chunking_strategy"],
+                }
             )
-            files = []
-            for each in manifest["documents"]:
-                with archive.open(each["member"]) as content:
-                    uploaded = client.upload(each["filename"], content)  # type: ignore[arg-type]
-                files.append(
-                    {
-                        "file_id": uploaded["id"],
-                        "attributes": each["attributes"],
-                        "chunking_strategy": each["chunking_strategy"],
-                    }
-                )
-            failed = _put(client, base["id"], files)
-    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InvalidValue(f"{file} is no exported knowledge base: {error}") from error
+        failed = _put(client, base["id"], files)
     print(f"{len(files) - failed} documents are in {base['name']}, {failed} failed")
     if failed:
         raise click.exceptions.Exit(1)

@@ -25,6 +25,15 @@ COMMANDS = {
     "audit": ("appliance.cli.audit", "audit", "Read, follow and check the audit log."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),
+    "pack": ("appliance.cli.pack", "pack", "Make and install signed packs for machines without a network."),
+    "signing-key": (
+        "appliance.cli.signing_key",
+        "signing_key",
+        "Make keys that sign packs and executables; manage whose are accepted.",
+    ),
+    "install": ("appliance.cli.install", "install", "Install this executable, as a service if wanted."),
+    "uninstall": ("appliance.cli.install", "uninstall", "Remove the executable and its service."),
+    "selftest": ("appliance.cli.selftest", "selftest", "Try everything this executable does, on itself."),
     "version": ("appliance.cli.version", "version", "Print the version."),
 }
 

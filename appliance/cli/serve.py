@@ -7,7 +7,14 @@ import sys
 import click
 
 from appliance import paths
-from appliance.cli.settings import SET_OPTION, open_history, open_library, settings_file, settings_loader
+from appliance.cli.settings import (
+    SET_OPTION,
+    carried_bases,
+    open_history,
+    open_library,
+    settings_file,
+    settings_loader,
+)
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
 from appliance.store.lock import HomeLock
@@ -46,7 +53,7 @@ def serve(
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
     configuration = Configuration(settings_file(), load, settings, open_history())
-    runtime = Runtime(settings, library, configuration, lines)
+    runtime = Runtime(settings, library, configuration, lines, carried_bases())
     where = server.address(listener)
 
     def announce() -> None:

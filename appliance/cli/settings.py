@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +17,11 @@ from appliance.config.schema import Settings
 from appliance.errors import ConfigError
 from models.embedded import Embedded, open_embedded
 from models.library import Library
+from models.region import Extent
 from models.store import Store
+
+if TYPE_CHECKING:
+    from appliance.knowledge.carried import CarriedBase
 
 SET_OPTION = click.option(
     "--set",
@@ -74,3 +79,16 @@ def open_bundle() -> Embedded | None:
 def open_library() -> Library:
     """Every model at hand: the store's and the executable's. Raises StoreError, MalformedBundle."""
     return Library(open_store(), open_bundle())
+
+
+def carried_bases() -> list[CarriedBase]:
+    """The knowledge bases that the executable carries, and those that packs left in the home."""
+    # Imported here: most commands have nothing to do with knowledge.
+    from appliance.knowledge.carried import CarriedBase
+
+    embedded = open_bundle()
+    found = (
+        [CarriedBase(base.sha256, embedded.base(base)) for base in embedded.table.bases] if embedded else []
+    )
+    waiting = sorted(paths.carried_bases(paths.home()).glob("*.zip"))
+    return found + [CarriedBase(path.stem, Extent.whole(path), is_temporary=True) for path in waiting]

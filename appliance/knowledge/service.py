@@ -17,6 +17,7 @@ from appliance.config.schema import Knowledge as Settings
 from appliance.errors import HearthError
 from appliance.knowledge.answer_cache import AnswerCache
 from appliance.knowledge.bases import Bases
+from appliance.knowledge.carried import Carried, CarriedBase
 from appliance.knowledge.documents import Documents
 from appliance.knowledge.embedding import Embedding, ServedEmbedder
 from appliance.knowledge.extract.messages import Limits
@@ -30,7 +31,7 @@ from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.search import Search
 from appliance.knowledge.transactions import read
 from appliance.knowledge.views import Answer
-from appliance.principal import Principal
+from appliance.principal import LOCAL, Principal
 from appliance.records import EncoderModel
 from appliance.store import bases, editions
 from appliance.store.database import Connection, Database
@@ -75,6 +76,7 @@ class Knowledge:
         self.documents = Documents(database, self._ingest, settings.queue_documents)
         self.folders = Folders(database, self.files, self.documents, settings.file_bytes)
         self.bases = Bases(database, indexes, self._embedding, self.folders, settings)
+        self._carried = Carried(directory / "carried.json", LOCAL, self.bases, self.documents, self.files)
         self._reindex = Reindex(database, indexes, self._ingest)
         self._search = Search(
             database,
@@ -90,10 +92,13 @@ class Knowledge:
 
     # Life
 
-    def start(self) -> None:
+    def start(self, carried: Sequence[CarriedBase] = ()) -> None:
+        """`carried`: bases that came with the installation, to be taken in if they were not yet."""
         self._ingest.start()
         self._tasks.add(asyncio.create_task(self._sweep()))
         self._tasks.add(asyncio.create_task(self.folders.start()))
+        if carried:
+            self._tasks.add(asyncio.create_task(self._carried.take_in(carried)))
 
     async def stop(self) -> None:
         for task in self._tasks:
