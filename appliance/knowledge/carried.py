@@ -22,8 +22,8 @@ from appliance.knowledge.bases import Bases
 from appliance.knowledge.documents import Documents
 from appliance.knowledge.files import Files
 from appliance.knowledge.views import Chunking, NewDocument
-from appliance.store.database import Connection
 from appliance.principal import Principal
+from appliance.store.database import Connection
 from appliance.store.rows import StoredFile
 from models.disk import replace_file
 from models.errors import ModelError
