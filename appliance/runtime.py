@@ -376,13 +376,20 @@ class Runtime:
         self.metrics.models.clear_gauges()
         for figures in self.router.figures():
             self.metrics.models.show(figures.model, figures.waiting, figures.places)
+        self.metrics.egress_refused.set(self.guard.refused)
+        if (audit := self.audit) is not None:
+            self.metrics.record_audit(
+                newest=audit.newest, waiting=audit.waiting, lost=audit.lost, failing=bool(audit.failing)
+            )
         if self._knowledge is not None:
             self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
         await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))
 
     async def _sample(self) -> None:
         while True:
+            due = time.monotonic() + FINE_STEP
             await asyncio.sleep(FINE_STEP)
+            self.metrics.loop_lag.set(max(0.0, time.monotonic() - due))
             self.recorder.take(await self._gauges())
 
     async def _gauges(self) -> Gauges:

@@ -58,10 +58,11 @@ LEVELS = {
     "appliance.api": (4, "HTTP in front of the runtime"),
     "appliance.server": (5, "the gateway process: api, listening"),
     "appliance.doctor": (5, "looks at everything, serves nothing"),
+    "appliance.support": (6, "collects what a helper needs to see; asks the doctor and the client"),
     "appliance.selftest": (5, "tries everything, serves nothing"),
     "tui": (5, "a client like any other"),
-    "appliance.cli": (6, "starts each of the above"),
-    "appliance.__main__": (7, "the command line, or a worker"),
+    "appliance.cli": (7, "starts each of the above"),
+    "appliance.__main__": (8, "the command line, or a worker"),
 }
 
 # A native library crashes and changes in one place.

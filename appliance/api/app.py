@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance import activity, trace
-from appliance.api.auditing import Audited, path_in
+from appliance.api.auditing import WATCHED, Audited, path_in
 from appliance.api.background import Background
 from appliance.api.batches.runner import Runner
 from appliance.api.errors import HANDLERS
@@ -117,8 +117,9 @@ class Observed:
             await self._app(scope, receive, observed_send)
         finally:
             self._metrics.count_session(-1)
-            self._recorder.note_status(status)
             path = path_in(scope)
+            if path not in WATCHED:
+                self._recorder.note_status(status)
             self._metrics.requests.labels(path, scope["method"], str(status)).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begun)
 

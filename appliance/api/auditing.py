@@ -44,8 +44,14 @@ class Audited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         audit = self._runtime.audit
-        if scope["type"] != "http" or audit is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if audit is None:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._count(trail_in(scope))
             return
         method, path = scope["method"], scope["path"]
         is_reading = method in ("GET", "HEAD")
@@ -71,13 +77,18 @@ class Audited:
             status = 499 if status == 500 else status  # cancelled with its connection
             raise
         finally:
-            if (place is None or trail.is_following) and status < 400:
+            self._count(trail)
+            if (place is None and status not in (401, 403)) or (trail.is_following and status == 200):
                 if place is not None:
                     place.give_back()
             else:
                 event: Event = "batch" if CLASS_KEY in scope else "request"
                 entry = _entry(audit, scope, trail, event, status, time.perf_counter() - begun)
                 (place or audit.admit(always=True)).fill(entry)
+
+    def _count(self, trail: Trail) -> None:
+        routes = [each.route.name for each in trail.asked if each.usage is not None]
+        self._runtime.metrics.note_request(routes, trail.kinds, trail.privacy)
 
 
 def note_background(http: Request, runtime: Runtime, status: int, begun: float) -> None:

@@ -24,6 +24,11 @@ COMMANDS = {
     "restore": ("appliance.cli.backup", "restore", "Put a backup back into this home."),
     "audit": ("appliance.cli.audit", "audit", "Read, follow and check the audit log."),
     "doctor": ("appliance.cli.doctor", "doctor", "Look at this machine and say what fits and what is wrong."),
+    "support-bundle": (
+        "appliance.cli.support",
+        "support_bundle",
+        "Collect what somebody who helps needs to see, without secrets.",
+    ),
     "bundle": ("appliance.cli.bundle", "bundle", "Make or examine a one-file executable."),
     "pack": ("appliance.cli.pack", "pack", "Make and install signed packs for machines without a network."),
     "signing-key": (

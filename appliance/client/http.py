@@ -93,6 +93,10 @@ class Client:
         """The JSON answer of `path`. Raises RemoteError, Unavailable."""
         return self._get(path)
 
+    def text(self, path: str) -> str:
+        """The answer of `path` as it is. Raises RemoteError, Unavailable."""
+        return self._request("GET", path).text
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The same, for a JSON body."""
         return self._request("POST", path, body).json()

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from appliance import trace
 from appliance.records import ChatPrompt, Delta, FinishReason, Usage
 from appliance.routing.connection import Connection, Head, Limits
 from appliance.routing.dial import AddressCheck, Dialer
@@ -277,6 +278,7 @@ class Upstream:
             USER_AGENT,
             b"accept: text/event-stream, application/json\r\naccept-encoding: identity\r\n",
             key.header() if key is not None else b"",
+            _trace_headers(),
         ]
         if body:
             lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
@@ -332,3 +334,13 @@ def retry_after(headers: Mapping[bytes, bytes]) -> float | None:
             except (ValueError, TypeError, OverflowError):
                 continue
     return None
+
+
+def _trace_headers() -> bytes:
+    """The trace of the request that is being answered goes on there, below a span of this call's own."""
+    context = trace.current.get()
+    if context is None:
+        return b""
+    parent = f"traceparent: {context.traceparent(trace.new_span())}\r\n"
+    state = f"tracestate: {context.state}\r\n" if context.state else ""
+    return (parent + state).encode("ascii")

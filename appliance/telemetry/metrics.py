@@ -5,7 +5,7 @@ Names follow what operators of model servers know. This module counts; it decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -13,6 +13,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
 )
 
@@ -55,6 +56,38 @@ class Metrics:
             "Share of the texts to embed, since the start, whose vectors were known already",
             registry=self.registry,
         )
+        self.answers = Counter(
+            "hearth_answers", "Answers of models, by where they came from", ["route"], registry=self.registry
+        )
+        self.sensitive = Counter(
+            "hearth_sensitive_requests",
+            "Requests with personal data or secrets, by kind and by what was done",
+            ["kind", "action"],
+            registry=self.registry,
+        )
+        self.egress_refused = Gauge(
+            "hearth_egress_refused",
+            "Connections out of this machine that offline mode has refused since the start",
+            registry=self.registry,
+        )
+        self.loop_lag = Gauge(
+            "hearth_event_loop_lag_seconds",
+            "How late the event loop was at the last sample",
+            registry=self.registry,
+        )
+        self._audit_gauges = {
+            name: Gauge(f"hearth_audit_{name}", text, registry=self.registry)
+            for name, text in (
+                ("newest", "Number of the audit log's newest line"),
+                (
+                    "waiting",
+                    "Requests under way that will have an audit line, and lines that are being written",
+                ),
+                ("lost", "Audit lines since the start that could not be written"),
+                ("failing", "1 while the audit log cannot be written"),
+            )
+        }
+        ProcessCollector(registry=self.registry)
         self._worker_gauges = {
             name: Gauge(f"hearth_worker_{name}", text, ["worker"], registry=self.registry)
             for name, text in (
@@ -80,6 +113,18 @@ class Metrics:
     def record_worker(self, worker: str, stats: WorkerStats) -> None:
         for name, gauge in self._worker_gauges.items():
             gauge.labels(worker).set(getattr(stats, name))
+
+    def record_audit(self, *, newest: int, waiting: int, lost: int, failing: bool) -> None:
+        values = {"newest": newest, "waiting": waiting, "lost": lost, "failing": int(failing)}
+        for name, value in values.items():
+            self._audit_gauges[name].set(value)
+
+    def note_request(self, routes: Iterable[str], kinds: Iterable[str], action: str) -> None:
+        """What a request that is over was answered by, and what was found in it."""
+        for route in routes:
+            self.answers.labels(route).inc()
+        for kind in kinds:
+            self.sensitive.labels(kind, action or "none").inc()
 
     def exposition(self) -> bytes:
         """All figures in Prometheus' text format."""
