@@ -108,7 +108,7 @@ def base_parts(bases: Sequence[str], scratch: Path, url: str | None) -> list[Bas
     Raises InvalidValue, RemoteError, Unavailable, MalformedPack.
     """
     # Imported here: only a base that is not a file needs a server.
-    from appliance.cli.kb import write_export
+    from appliance.client.documents import Export
     from appliance.client.knowledge import KnowledgeClient
 
     found = []
@@ -117,10 +117,11 @@ def base_parts(bases: Sequence[str], scratch: Path, url: str | None) -> list[Bas
         if not path.is_file():
             path = scratch / f"{number}.zip"
             with KnowledgeClient(url) as client:
-                written, left_out = write_export(client, base, path)
-            if left_out:
+                export = Export(client, client.base(base), path)
+                every = len(list(export)) + export.left_out
+            if export.left_out:
                 raise InvalidValue(
-                    f"{left_out} of {written + left_out} documents of {base} are not read; see "
+                    f"{export.left_out} of {every} documents of {base} are not read; see "
                     f"`hearth kb status {base}`"
                 )
         found.append(BasePart.of(Extent.whole(path)))

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-import time
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.options import URL
-from appliance.client import RemoteError
-from appliance.client.knowledge import KnowledgeClient, files_under
+from appliance.client.documents import Adding, Export, Importing, remove_base, remove_files
+from appliance.client.knowledge import KnowledgeClient
 from appliance.errors import InvalidValue
-from models.exported_base import MANIFEST, ExportedBase
-from models.region import Extent
 
-BATCH = 500
-POLL_SECONDS = 0.2
 SHOWN_CHARS = 300
 
 
@@ -61,66 +52,29 @@ def add(name: str, paths: tuple[Path, ...], url: str | None) -> None:
     A document that is there unchanged is left alone, one that has changed is replaced.
     """
     with KnowledgeClient(url) as client:
-        base = client.base(name)["id"]
-        known = {d["attributes"].get("path"): d for d in client.documents(base)}
-        added: list[dict[str, Any]] = []
-        replaced: list[str] = []
-        kept = refused = 0
-        for title, path in files_under(paths):
-            place = str(path.resolve())[-512:]
-            old = known.get(place)
-            try:
-                with path.open("rb") as content:
-                    sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-                    if _is_there(old, sha256):
-                        kept += 1
-                        continue
-                    content.seek(0)
-                    file = client.upload(title, content)
-            except (RemoteError, OSError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error.message
-                print(f"{path}: {reason}", file=sys.stderr)
-                refused += 1
-                continue
-            added.append({"file_id": file["id"], "attributes": {"path": place, "sha256": sha256}})
-            if old is not None:
-                replaced.append(old["id"])
-        failed = _put(client, base, added)
-        for id in replaced:
-            client.call("DELETE", f"/v1/files/{id}")
-        print(f"{len(added) - failed} added, {kept} unchanged, {failed + refused} failed")
-    if failed or refused:
+        adding = Adding(client, client.base(name)["id"], paths)
+        _tell(adding)
+    print(f"{adding.read} added, {adding.unchanged} unchanged, {adding.failed} failed")
+    if adding.failed:
         raise click.exceptions.Exit(1)
 
 
-def _is_there(document: dict[str, Any] | None, sha256: str) -> bool:
-    """Whether a document of that content has been read."""
-    if document is None or document["status"] != "completed":
-        return False
-    return bool(document["attributes"].get("sha256") == sha256)
-
-
-def _put(client: KnowledgeClient, base: str, files: list[dict[str, Any]]) -> int:
-    """Put uploaded files into the base and wait until all are read; how many failed, each told."""
-    failed = 0
-    for begin in range(0, len(files), BATCH):
-        batch = client.call(
-            "POST", f"/v1/vector_stores/{base}/file_batches", {"files": files[begin : begin + BATCH]}
-        )
-        path = f"/v1/vector_stores/{base}/file_batches/{batch['id']}"
-        while batch["status"] == "in_progress":
-            counts = batch["file_counts"]
-            if sys.stderr.isatty():
-                print(f"\r{counts['completed'] + begin} of {len(files)} read", end="", file=sys.stderr)
-            time.sleep(POLL_SECONDS)
-            batch = client.call("GET", path)
-        if sys.stderr.isatty():
-            print("\r", end="", file=sys.stderr)
-        failed += batch["file_counts"]["failed"]
-        if batch["file_counts"]["failed"]:
-            for document in client.call("GET", f"{path}/files?filter=failed&limit=100")["data"]:
-                print(f"{document['filename']}: {document['last_error']['message']}", file=sys.stderr)
-    return failed
+def _tell(putting: Adding | Importing) -> None:
+    """Does it, with a count where somebody watches, and says what failed."""
+    is_watched = sys.stderr.isatty()
+    try:
+        for outcome in putting:
+            if outcome.state == "failed":
+                print(f"{outcome.name}: {outcome.reason}", file=sys.stderr)
+            if is_watched:
+                print(
+                    f"\r{putting.sent} of {putting.total} sent, {putting.read} read", end="", file=sys.stderr
+                )
+    except BaseException:
+        putting.take_back()
+        raise
+    if is_watched:
+        print("\r", end="", file=sys.stderr)
 
 
 @kb.command()
@@ -215,22 +169,20 @@ def remove(name: str, files: tuple[str, ...], yes: bool, url: str | None) -> Non
     with KnowledgeClient(url) as client:
         base = client.base(name)
         documents = list(client.documents(base["id"]))
-        if not files:
-            if not yes:
-                click.confirm(f"delete {name} with {len(documents)} documents?", abort=True)
-            client.call("DELETE", f"/v1/vector_stores/{base['id']}")
-            elsewhere = {each["id"] for other in client.bases() for each in client.documents(other["id"])}
-            chosen = [each for each in documents if each["id"] not in elsewhere]
-        else:
+        if files:
             chosen = [each for each in documents if each["id"] in files or each["filename"] in files]
             found = {each["id"] for each in chosen} | {each["filename"] for each in chosen}
             if missing := [file for file in files if file not in found]:
                 raise InvalidValue(f"{name} has no document {', '.join(missing)}")
-        for document in chosen:
-            client.call("DELETE", f"/v1/files/{document['id']}")
-        print(f"{len(chosen)} documents are deleted" + ("" if files else f", and {name} with them"))
-        if not files and len(chosen) < len(documents):
-            print(f"{len(documents) - len(chosen)} stay, because they are in another base too")
+            remove_files(client, [each["id"] for each in chosen])
+            print(f"{len(chosen)} documents are deleted")
+            return
+        if not yes:
+            click.confirm(f"delete {name} with {len(documents)} documents?", abort=True)
+        removed = remove_base(client, base["id"])
+    print(f"{removed.documents} documents are deleted, and {name} with them")
+    if removed.kept:
+        print(f"{removed.kept} stay, because they are in another base too")
 
 
 @kb.command()
@@ -252,44 +204,15 @@ def reindex(name: str, embedder: str | None, url: str | None) -> None:
 def export_base(name: str, file: Path, url: str | None) -> None:
     """Write the base NAME to FILE, a zip of its documents as they were put in, to take it elsewhere."""
     with KnowledgeClient(url) as client:
-        written, left_out = write_export(client, name, file)
-    print(f"{written} documents of {name} are in {file}")
-    if left_out:
-        print(f"{left_out} are not, because they could not be read or are still being read", file=sys.stderr)
-
-
-def write_export(client: KnowledgeClient, name: str, file: Path) -> tuple[int, int]:
-    """Write the base to the zip `file`: how many documents are in it, and how many could not be."""
-    base = client.base(name)
-    every = list(client.documents(base["id"]))
-    documents = [each for each in every if each["status"] == "completed"]
-    manifest = {
-        "format": 1,
-        "name": base["name"],
-        "description": base["description"],
-        "metadata": base["metadata"],
-        "chunking_strategy": base["chunking_strategy"],
-        "documents": [
-            {
-                "member": f"documents/{number:06}",
-                "filename": each["filename"],
-                "attributes": each["attributes"],
-                "chunking_strategy": each["chunking_strategy"],
-            }
-            for number, each in enumerate(documents)
-        ],
-    }
-    partial = file.with_name(file.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
-            for number, each in enumerate(documents):
-                with archive.open(f"documents/{number:06}", "w", force_zip64=True) as member:
-                    client.download(each["id"], member)  # type: ignore[arg-type]
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return len(documents), len(every) - len(documents)
+        export = Export(client, client.base(name), file)
+        for _ in export:
+            pass
+    print(f"{export.written} documents of {name} are in {file}")
+    if export.left_out:
+        print(
+            f"{export.left_out} are not, because they could not be read or are still being read",
+            file=sys.stderr,
+        )
 
 
 @kb.command("import")
@@ -298,25 +221,11 @@ def write_export(client: KnowledgeClient, name: str, file: Path) -> tuple[int, i
 @URL
 def import_base(file: Path, name: str | None, url: str | None) -> None:
     """Make a base out of FILE, as `hearth kb export` wrote it."""
-    with ExportedBase(Extent.whole(file)) as exported, KnowledgeClient(url) as client:
-        about = msgspec.to_builtins(exported.manifest)
-        options = {key: about[key] for key in ("description", "metadata", "chunking_strategy")}
-        base = client.create(name or about["name"], **options)
-        files = []
-        for document in exported.manifest.documents:
-            with exported.content(document) as content:
-                uploaded = client.upload(document.filename, cast(BinaryIO, content))
-            rest = msgspec.to_builtins(document)
-            files.append(
-                {
-                    "file_id": uploaded["id"],
-                    "attributes": rest["attributes"],
-                    "chunking_strategy": rest["chunking_strategy"],
-                }
-            )
-        failed = _put(client, base["id"], files)
-    print(f"{len(files) - failed} documents are in {base['name']}, {failed} failed")
-    if failed:
+    with KnowledgeClient(url) as client:
+        importing = Importing(client, file, name or "")
+        _tell(importing)
+    print(f"{importing.read} documents are in {importing.name}, {importing.failed} failed")
+    if importing.failed:
         raise click.exceptions.Exit(1)
 
 

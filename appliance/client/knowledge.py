@@ -20,7 +20,7 @@ class KnowledgeClient(Client):
         return self
 
     def bases(self) -> list[dict[str, Any]]:
-        return list(self._pages("/v1/vector_stores"))
+        return list(self.pages("/v1/vector_stores"))
 
     def base(self, name: str) -> dict[str, Any]:
         """By name or id. Raises InvalidValue when there is none, or several."""
@@ -41,7 +41,7 @@ class KnowledgeClient(Client):
         return self.call("POST", "/v1/vector_stores", {"name": name, **options})
 
     def documents(self, base: str, status: str = "") -> Iterator[dict[str, Any]]:
-        return self._pages(f"/v1/vector_stores/{base}/files", **({"filter": status} if status else {}))
+        return self.pages(f"/v1/vector_stores/{base}/files", **({"filter": status} if status else {}))
 
     def upload(self, name: str, content: BinaryIO) -> dict[str, Any]:
         try:
@@ -93,7 +93,8 @@ class KnowledgeClient(Client):
         found: dict[str, Any] = response.json()
         return found
 
-    def _pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Every item of a list that comes in pages, oldest first."""
         after: dict[str, str] = {}
         while True:
             words = httpx.QueryParams({"limit": str(PAGE), "order": "asc", **query, **after})
