@@ -29,6 +29,7 @@ PLACES = {
     "overview": ("tui.screens.overview", "Overview"),
     "models": ("tui.screens.models", "Models"),
     "chat": ("tui.screens.chat", "Chat"),
+    "knowledge": ("tui.screens.knowledge", "Knowledge"),
 }
 
 

@@ -2,7 +2,7 @@
 
 A feed is asked while somebody takes it, and no oftener than its interval. Takers get `Fed` with each new
 value, the last one at once; `Lost` and `Found` when the server leaves and comes back. To add a feed, add a
-row to FEEDS.
+row to FEEDS. A feed may have a subject: `documents:vs_1` asks for those of `vs_1`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 3.0)  # after the first loss, the second …; th
 
 
 class Feed(NamedTuple):
-    """`seconds` between two answers and questions; `ask` runs on a thread."""
+    """`seconds` between two answers and questions; `ask` runs on a thread, with the subject if it has one."""
 
     seconds: float
-    ask: Callable[[KnowledgeClient], Any]
+    ask: Callable[..., Any]
 
 
 FEEDS = {
@@ -39,6 +39,8 @@ FEEDS = {
     "models": Feed(1.0, lambda client: client.model_statuses()),
     "requests": Feed(1.0, lambda client: client.active_requests()),
     "routing": Feed(3.0, lambda client: client.get("/admin/v1/routing")),
+    "bases": Feed(1.0, lambda client: client.bases()),
+    "documents": Feed(1.0, lambda client, base: client.latest_documents(base)),
 }
 
 
@@ -97,9 +99,11 @@ class Feeds:
 
     async def _ask(self, name: str) -> float:
         """Ask once and tell; the seconds until the next time."""
-        feed = FEEDS[name]
+        kind, has_subject, subject = name.partition(":")
+        feed = FEEDS[kind]
+        ask = partial(_ask_about, feed.ask, subject) if has_subject else feed.ask
         try:
-            value = await self._backend.run(feed.ask)
+            value = await self._backend.run(ask)
         except Unavailable as error:
             return self._lose(error)
         except HearthError as error:
@@ -132,3 +136,7 @@ class Feeds:
     def _tell_all(self, message: Callable[[], Message]) -> None:
         for taker in set().union(*self._takers.values()):
             taker.post_message(message())
+
+
+def _ask_about(ask: Callable[..., Any], subject: str, client: KnowledgeClient) -> Any:
+    return ask(client, subject)

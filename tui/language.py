@@ -27,9 +27,12 @@ _catalogue = _Catalogue()
 
 
 def read(language: str) -> dict[str, str]:
-    """The catalogue of a language, by dotted key."""
-    with (DIRECTORY / f"{language}.toml").open("rb") as file:
-        return dict(_flat(tomllib.load(file), ""))
+    """The catalogue of a language, by dotted key: the frame's file, and those of screens beside it."""
+    found: dict[str, str] = {}
+    for path in (DIRECTORY / f"{language}.toml", *sorted((DIRECTORY / language).glob("*.toml"))):
+        with path.open("rb") as file:
+            found |= _flat(tomllib.load(file), "")
+    return found
 
 
 def use(language: str) -> None:

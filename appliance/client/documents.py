@@ -188,6 +188,11 @@ class Export:
         self._file = file
         self.total = self.written = self.left_out = 0
 
+    @property
+    def share(self) -> float:
+        """How far it is, 0 to 1."""
+        return self.written / self.total if self.total else 0.0
+
     def __iter__(self) -> Iterator[Outcome]:
         every = list(self._client.documents(self._base["id"]))
         documents = [each for each in every if each["status"] == "completed"]

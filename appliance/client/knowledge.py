@@ -43,6 +43,30 @@ class KnowledgeClient(Client):
     def documents(self, base: str, status: str = "") -> Iterator[dict[str, Any]]:
         return self.pages(f"/v1/vector_stores/{base}/files", **({"filter": status} if status else {}))
 
+    def latest_documents(self, base: str) -> list[dict[str, Any]]:
+        """The failed, those being read, then the newest: at most a page of each."""
+        found: dict[str, dict[str, Any]] = {}
+        for status in ("failed", "in_progress", ""):
+            words = {"limit": str(PAGE)} | ({"filter": status} if status else {})
+            page = self._get(f"/v1/vector_stores/{base}/files?{httpx.QueryParams(words)}")
+            for each in page["data"]:
+                found.setdefault(each["id"], each)
+        return list(found.values())
+
+    def document_text(self, base: str, file: str) -> str:
+        """The text that was read out of a document."""
+        page = self._get(f"/v1/vector_stores/{base}/files/{file}/content")
+        return str(page["data"][0]["text"])
+
+    def folders(self, base: str) -> list[dict[str, Any]]:
+        """The folders of the server's machine that a base follows."""
+        return list(self._get(f"/v1/vector_stores/{base}/folders")["data"])
+
+    def search(self, base: str, query: str, most: int = 10) -> dict[str, Any]:
+        """The passages that answer `query`, with what each stage took."""
+        body = {"query": query, "max_num_results": most, "timings": True}
+        return self.call("POST", f"/v1/vector_stores/{base}/search", body)
+
     def upload(self, name: str, content: BinaryIO) -> dict[str, Any]:
         try:
             response = self._http.post(

@@ -111,13 +111,21 @@ class HearthScreen(Screen[None]):
 
     # Told by the feeds
 
+    def feeds(self) -> tuple[str, ...]:
+        """What it is to be told; after a change of mind, `take_feeds`."""
+        return self.FEEDS
+
+    def take_feeds(self) -> None:
+        self.hearth.feeds.leave(self)
+        self._take()
+
     def fed(self, feed: str, value: Any) -> None:
         """A feed of FEEDS has this value now. Called again with all last values after a new composition."""
 
     def on_fed(self, message: Fed) -> None:
         if message.feed == "status":
             self._show_status(message.value)
-        if message.feed in self.FEEDS:
+        if message.feed in self.feeds():
             self.fed(message.feed, message.value)
 
     def on_unfed(self, message: Unfed) -> None:
@@ -148,7 +156,7 @@ class HearthScreen(Screen[None]):
         self.call_after_refresh(self._take)
 
     def _take(self) -> None:
-        self.hearth.feeds.take(self, "status", *self.FEEDS)
+        self.hearth.feeds.take(self, "status", *self.feeds())
 
     def on_screen_suspend(self) -> None:
         self.hearth.feeds.leave(self)
@@ -244,6 +252,11 @@ class HearthScreen(Screen[None]):
 
         answer = await self.app.push_screen_wait(Confirm(question, loss, do))
         return answer is True
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is awaited, or was told that is yet to be put away."""
+        return bool(self._waits) or self.query_one(Problem).display
 
     def action_put_away(self) -> None:
         """Ends what is awaited; else puts away what went wrong; else leaves the field that has the keys."""

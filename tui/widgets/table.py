@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.text import Text
 from textual.content import Content
+from textual.style import Style
 from textual.widgets import DataTable
 
 Cell = str | Content
 
 
-class LiveTable(DataTable[Cell]):
+class LiveTable(DataTable[Text]):
     """Rows have keys of their own, so the cursor stays on its row when others come and go."""
 
     def __init__(self, columns: Sequence[str], *, id: str | None = None) -> None:
@@ -21,6 +23,7 @@ class LiveTable(DataTable[Cell]):
     def on_mount(self) -> None:
         for number, label in enumerate(self._labels):
             self.add_column(label, key=str(number))
+        self.watch(self.app, "theme", self._repaint, init=False)
 
     def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
         """These rows, in this order."""
@@ -31,7 +34,7 @@ class LiveTable(DataTable[Cell]):
             for key, cells in told.items():
                 for number, (cell, before) in enumerate(zip(cells, self._shown[key], strict=True)):
                     if cell != before:
-                        self.update_cell(key, str(number), cell, update_width=True)
+                        self.update_cell(key, str(number), self._text(cell), update_width=True)
         self._shown = told
 
     @property
@@ -50,7 +53,23 @@ class LiveTable(DataTable[Cell]):
         with self.prevent(DataTable.RowHighlighted):
             self.clear()
             for key, cells in rows.items():
-                self.add_row(*cells, key=key)
+                self.add_row(*map(self._text, cells), key=key)
         self._shown = rows
         if chosen is not None:
             self.choose(chosen)
+
+    def _repaint(self) -> None:
+        """Colours are those of the theme."""
+        self._rebuild(self._shown)
+
+    def _text(self, cell: Cell) -> Text:
+        """What the table can draw and measure: it knows no theme, and would take brackets for markup."""
+        if isinstance(cell, str):
+            return Text(cell, no_wrap=True)
+        text = Text(cell.plain, no_wrap=True)
+        for span in cell.spans:
+            style = span.style
+            if isinstance(style, str):
+                style = Style.parse(style, self.app.theme_variables)
+            text.stylize(style.rich_style, span.start, span.end)
+        return text
