@@ -51,6 +51,7 @@ This = TypeVar("This", bound="HearthScreen")
 
 TICK = 0.1
 LOOK_SECONDS = 0.2
+BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # for screens that stand side by side where there is room
 
 
 def flow(

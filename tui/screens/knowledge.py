@@ -20,7 +20,7 @@ from tui.dialogs.form import Field, Form
 from tui.dialogs.path import PathQuestion
 from tui.dialogs.text import TextQuestion
 from tui.language import say
-from tui.screens.base import flow
+from tui.screens.base import BREAKPOINTS, flow
 from tui.screens.knowledge_work import KnowledgeWork
 from tui.widgets.panel import Panel
 from tui.widgets.table import LiveTable
@@ -31,7 +31,7 @@ DOCUMENTS, PASSAGES, FOLDERS = "knowledge-documents", "knowledge-passages", "kno
 class Knowledge(KnowledgeWork):
     NAME = "knowledge"
     AUTO_FOCUS = "#knowledge-base-table"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS = BREAKPOINTS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "ask", "knowledge.ask", key_display="/"),
         Binding("a", "add", "knowledge.add"),
