@@ -30,7 +30,9 @@ PLACES = {
     "models": ("tui.screens.models", "Models"),
     "chat": ("tui.screens.chat", "Chat"),
     "knowledge": ("tui.screens.knowledge", "Knowledge"),
+    "access": ("tui.screens.access", "Access"),
 }
+KEY_WANTED = ("missing_api_key", "invalid_api_key")
 
 
 class HearthApp(Host):
@@ -141,13 +143,16 @@ class HearthApp(Host):
         """The server wants a key, or another one: ask for it, once at a time."""
         from tui.dialogs.key import KeyQuestion
 
-        if error.detail_code == "invalid_api_key" and not isinstance(self.screen, KeyQuestion):
-            self.push_screen(KeyQuestion(error.message), self._use_key)
+        if error.detail_code in KEY_WANTED and not isinstance(self.screen, KeyQuestion):
+            self.push_screen(KeyQuestion(error.message), self._take_key)
 
-    def _use_key(self, key: str | None) -> None:
+    def _take_key(self, key: str | None) -> None:
         if key:
-            self.backend.reopen(self._door(key))
-            self.feeds.forget()
+            self.use_key(key)
+
+    def use_key(self, key: str) -> None:
+        self.backend.reopen(self._door(key))
+        self.feeds.forget()
 
 
 def _screen(place: str) -> HearthScreen:

@@ -18,6 +18,10 @@ class Host(App[None]):
     feeds: Feeds
     history: History
 
+    def use_key(self, key: str) -> None:
+        """Speak to the server with this key from now on."""
+        raise NotImplementedError
+
     def refused(self, error: HearthError) -> None:
         """A feed was refused."""
         raise NotImplementedError

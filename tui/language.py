@@ -45,7 +45,7 @@ def current() -> str:
     return _catalogue.language
 
 
-def say(key: str, **values: Any) -> str:
+def say(key: str, /, **values: Any) -> str:
     """The sentence of that key. Raises KeyError: a test looks for keys that no catalogue has."""
     if not _catalogue.texts:
         use(_catalogue.language)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, NamedTuple, TypeVar
 
 from textual import on
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Button, Input, Select, Static
@@ -17,6 +17,8 @@ from tui.dialogs.base import Dialog
 from tui.language import say
 
 LABEL_CELLS = 20
+
+Done = TypeVar("Done")
 
 
 class Field(NamedTuple):
@@ -104,6 +106,30 @@ class Form(Dialog[dict[str, str]]):
         entry = self.query_one(f"#form-{key}")
         assert isinstance(entry, Input | Select)
         return entry
+
+
+async def filled(
+    app: App[None],
+    title: str,
+    fields: Sequence[Field],
+    use: Callable[[dict[str, str]], Awaitable[Done]],
+    *,
+    text: str = "",
+    do: str = "",
+    check: Callable[[dict[str, str]], object] | None = None,
+) -> Done | None:
+    """Asks until `use` takes the values, or the operator leaves (None): what was written is not lost."""
+    wrong: HearthError | None = None
+    while True:
+        form = Form(title, fields, text=text, do=do, check=check, wrong=wrong)
+        values = await app.push_screen_wait(form)
+        if values is None:
+            return None
+        try:
+            return await use(values)
+        except HearthError as error:
+            fields = tuple(field._replace(value=values[field.key]) for field in fields)
+            wrong = error
 
 
 def _entry(field: Field) -> Input | Select[str]:
