@@ -17,6 +17,7 @@ HearthError
 ├─ Conflict 409                not as things stand: the model is pinned, or requests run on it
 ├─ RequestTimeout 408          the request took too long to arrive
 ├─ PayloadTooLarge 413
+├─ HeadersTooLarge 431         a request's line and headers are more than they may be
 ├─ Overloaded 429              a queue or a rate is full; Retry-After says when to come back
 ├─ Cancelled 499               the client left or an operator ended it
 ├─ InternalError 500           a bug of ours, or a worker that answered nonsense
@@ -24,6 +25,7 @@ HearthError
 ├─ Unavailable 503
 │  ├─ ModelLoading
 │  ├─ DoesNotFit               the model needs more memory than models may have; retrying changes nothing
+│  ├─ TooManyConnections
 │  ├─ WorkerLost               the worker died under this request
 │  └─ Draining                 the server is stopping
 ├─ DeadlineExceeded 504
@@ -126,6 +128,10 @@ class PayloadTooLarge(HearthError):
     status, type, code = 413, "invalid_request_error", "payload_too_large"
 
 
+class HeadersTooLarge(HearthError):
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
 class Overloaded(HearthError):
     status, type, code = 429, "overloaded_error", "queue_full"
 
@@ -152,6 +158,10 @@ class ModelLoading(Unavailable):
 
 class DoesNotFit(Unavailable):
     code = "model_does_not_fit"
+
+
+class TooManyConnections(Unavailable):
+    code = "too_many_connections"
 
 
 class WorkerLost(Unavailable):

@@ -17,17 +17,21 @@ Tier = Literal["default", "flex", "priority"]
 
 Pattern = Annotated[str, Meta(min_length=1, max_length=256)]
 Patterns = Annotated[tuple[Pattern, ...], Meta(max_length=256)]
-Rate = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+MOST = 1_000_000_000
 
 LOCAL_OWNER = "local"
 
 
 class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much may be asked; 0: no limit. `concurrent`: requests under way at the same time."""
+    """How much may be asked; 0: no limit."""
 
-    requests_per_minute: Rate = 0
-    tokens_per_minute: Rate = 0
-    concurrent: Rate = 0
+    requests_per_minute: Annotated[int, Meta(ge=0, le=MOST, description="requests a minute; 0: no limit")] = 0
+    tokens_per_minute: Annotated[
+        int, Meta(ge=0, le=MOST, description="tokens of prompts and answers a minute; 0: no limit")
+    ] = 0
+    concurrent: Annotated[
+        int, Meta(ge=0, le=MOST, description="requests under way at the same time; 0: no limit")
+    ] = 0
 
 
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,7 +38,7 @@ from appliance.routing.local import LocalGenerator, local_model
 from appliance.routing.router import Locals, Router
 from appliance.security.access import Access
 from appliance.security.audit.log import AuditLog
-from appliance.security.egress import EgressGuard
+from appliance.security.egress import EgressGuard, is_loopback
 from appliance.security.seal import seal
 from appliance.security.sensitive.detector import Detector
 from appliance.stock import Stock
@@ -107,7 +107,8 @@ class Runtime:
             supervisor = self._supervise("encoder", order)
             self._encoder = EncoderHandle(supervisor, settings.limits.load_wait, self.activities)
         self._knowledge = self._open_knowledge() if settings.knowledge.enabled else None
-        self.access = Access(paths.access(paths.home()))
+        is_open = not is_loopback(settings.host)
+        self.access = Access(paths.access(paths.home()), settings.access, is_open=is_open)
         self.guard = EgressGuard(is_offline=settings.routing.mode == "offline")
         self.is_sealed = False  # the kernel refuses this process every new network socket
         self.router = self._open_router()
@@ -199,7 +200,9 @@ class Runtime:
 
     def reconfigure(self, settings: Settings) -> None:
         """Take new settings at once; what runs keeps the old. Raises ConfigError, and nothing has changed."""
+        doors = self.access.prepared(settings.access)
         self.router.reload(settings.routing, self._local_models(settings.routing.local_quality))
+        self.access.reload(doors)
         self.settings = settings
         self.detector = Detector(settings.privacy.kinds)
         if settings.routing.mode == "offline" and not self.guard.is_offline:

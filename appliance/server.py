@@ -1,24 +1,36 @@
 """The gateway process as a whole: bind, serve, drain, exit.
 
-Owns the listening socket and uvicorn. A busy port is a SetupError before anything else is started.
+Owns the listening socket, its TLS and uvicorn. A busy port is a SetupError before anything else is started.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import socket
+import ssl
+import sys
 from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from appliance.api.app import build_app
 from appliance.config.schema import Settings
-from appliance.errors import SetupError
+from appliance.connection import Addresses, LimitedConnection
+from appliance.errors import ConfigError, SetupError
 from appliance.runtime import Runtime
+from appliance.security.tls import Tending, context_of
 
 log = logging.getLogger("hearth.server")
+
+Listening = Callable[[], None]
+
+BACKLOG = 2048
+STARTUP_FAILURE = 3  # uvicorn's
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -29,7 +41,7 @@ def bind(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -45,23 +57,65 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
+def address(listener: socket.socket, *, has_tls: bool = False) -> str:
     """Where clients reach the server, such as `http://127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if has_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """None where the settings name no certificate. Raises SetupError naming the file that does not fit."""
+    if not settings.tls.certificate:
+        return None
+    try:
+        return context_of(settings.tls)
+    except ConfigError as error:
+        raise SetupError(error.message) from error
 
 
 class Gateway(uvicorn.Server):
-    """uvicorn, telling when it listens, and ending with status 0 when it was asked to stop."""
+    """uvicorn, with limits on each connection, telling when it listens, and ending with status 0 when it was
+    asked to stop."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, tls: ssl.SSLContext | None, on_listening: Listening
+    ) -> None:
         super().__init__(config)
-        self._on_listening = on_listening
+        self._settings, self._tls, self._on_listening = settings, tls, on_listening
+        self._tending = Tending(settings.tls, tls) if tls is not None else None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_listening()
+        """As uvicorn's own, which knows no time limit for a TLS handshake."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        limits, addresses = self._settings.limits, Addresses(self._settings.limits.address_connections)
+        connection = partial(
+            LimitedConnection,
+            limits,
+            addresses,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        handshake = {"ssl_handshake_timeout": limits.receive_seconds} if self._tls is not None else {}
+        self.servers = [
+            await loop.create_server(
+                connection, sock=each, ssl=self._tls, backlog=BACKLOG, **cast(Any, handshake)
+            )
+            for each in sockets or ()
+        ]
+        if self._tending is not None:
+            self._tending.start()
+        self.started = True
+        self._on_listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tending is not None:
+            await self._tending.stop()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -72,7 +126,11 @@ class Gateway(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, runtime: Runtime, listener: socket.socket, on_listening: Callable[[], None]
+    settings: Settings,
+    runtime: Runtime,
+    listener: socket.socket,
+    on_listening: Listening,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then drain."""
     config = uvicorn.Config(
@@ -85,8 +143,7 @@ def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.limits.connections,
-        timeout_keep_alive=75,
+        timeout_keep_alive=int(settings.limits.idle_seconds),
         timeout_graceful_shutdown=int(settings.limits.drain),
     )
-    Gateway(config, on_listening).run([listener])
+    Gateway(config, settings, tls, on_listening).run([listener])

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance import activity, trace
+from appliance.api.addressed import Addressed
 from appliance.api.auditing import WATCHED, Audited, path_in
 from appliance.api.background import Background
 from appliance.api.batches.runner import Runner
@@ -68,7 +69,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
     batches = Runner(runtime, Audited(app, runtime))
     app.state.runtime, app.state.background, app.state.batches = runtime, background, batches
-    return Observed(Audited(Gate(app, runtime), runtime), runtime)
+    return Observed(Audited(Addressed(Gate(app, runtime), runtime), runtime), runtime)
 
 
 def _by_method(operations: dict[str, Operation]) -> Handler:

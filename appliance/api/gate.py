@@ -1,29 +1,29 @@
 """The door of the application: who asks is settled here, before any path is looked at.
 
 An ASGI layer that puts the request's `Principal` into the scope, or the error that says why there is none;
-what a path does about it is `authorise`'s, which the router calls before every handler. While a request runs
-its credential is held: if that ends, the handler sees its client leave, and the client gets a typed error.
+what a path does about it is `authorise`'s, which the router calls before every handler. It also counts: how
+often an address and a credential ask, and what their answers take. While a request runs its credential is
+held (`held`): the request ends when that does.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
-import msgspec
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance.api.errors import PRINCIPAL_KEY, body_for, error_response
+from appliance.api.errors import PRINCIPAL_KEY, error_response
+from appliance.api.held import Held
 from appliance.api.operation import Operation
-from appliance.api.sse import data_line, named_event
-from appliance.errors import Forbidden, HearthError, NotAuthenticated
-from appliance.principal import Principal
+from appliance.api.trail import trail_in
+from appliance.errors import Forbidden, NotAuthenticated
+from appliance.principal import Principal, Rates
 from appliance.runtime import Runtime
+from appliance.security.rates import Left, RateLimited
+from appliance.security.tokens import Admitted
 
-LEAVING_SECONDS = 0.3  # for a handler whose credential has ended, before it is cancelled
-TELLING_SECONDS = 0.2  # for the error to go out to a client that may not read
+CERTIFICATE_KEY = "hearth.certificate"  # in a scope: the client's certificate (DER), proven by the handshake
+UNCOUNTED = frozenset(("/health", "/healthz", "/readyz"))  # what watches a server is not to use up a limit
 
 
 def authorise(request: Request, operation: Operation) -> None:
@@ -36,8 +36,8 @@ def authorise(request: Request, operation: Operation) -> None:
             f"{operation.method} {operation.path} is for the role {operation.access}; "
             f"{principal.name!r} has the role {principal.role}"
         )
-    if not principal.may_call(request.method, request.scope["path"]):
-        raise Forbidden(f"{principal.name!r} may not call {request.method} {request.scope['path']}")
+    if not principal.may_call(operation.method, request.scope["path"]):
+        raise Forbidden(f"{principal.name!r} may not call {operation.method} {request.scope['path'][:200]}")
 
 
 def principal_in(scope: Scope) -> Principal:
@@ -55,22 +55,74 @@ class Gate:
         self._app, self._access = app, runtime.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in UNCOUNTED:
             await self._app(scope, receive, send)
             return
+        address = f"address:{scope['client'][0] if scope['client'] else ''}"
+        subjects = [(address, self._access.settings.address)]
+        admitted = self._admitted(scope)
+        if admitted is not None:
+            principal = admitted.principal
+            subjects.append((principal.credential or f"owner:{principal.id}", principal.grant.rates))
+        counted = [(subject, rates) for subject, rates in subjects if rates != NO_RATES]
+        if not counted:
+            await self._answer(admitted, scope, receive, send)
+            return
+        await self._counted(counted, admitted, scope, receive, send)
+
+    def _admitted(self, scope: Scope) -> Admitted | None:
+        """Who asks; None for nobody, with the reason in the scope."""
         try:
-            principal = self._access.authenticate(_secret(scope))
+            admitted = self._access.authenticate(_secret(scope), scope.get(CERTIFICATE_KEY))
         except NotAuthenticated as error:
             scope[PRINCIPAL_KEY] = error
+            return None
+        scope[PRINCIPAL_KEY] = admitted.principal
+        return admitted
+
+    async def _counted(
+        self,
+        subjects: list[tuple[str, Rates]],
+        admitted: Admitted | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        rates, begun = self._access.rates, []
+        subject, limits = subjects[-1]  # the headers tell of the credential's limits, where it has any
+
+        async def telling_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                for kind, left in rates.left(subject, limits).items():
+                    _tell(headers, kind, left)
+                message["headers"] = headers.raw
+            await send(message)
+
+        try:
+            for each, its in subjects:
+                rates.begin(each, its)
+                begun.append(each)
+            await self._answer(admitted, scope, receive, telling_send)
+        except RateLimited as error:
+            if len(begun) == len(subjects):
+                raise
+            await error_response(error, scope["path"])(scope, receive, telling_send)
+        finally:
+            tokens = trail_in(scope).tokens
+            for each in begun:
+                rates.end(each, tokens.prompt + tokens.completion)
+
+    async def _answer(self, admitted: Admitted | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if admitted is None or not admitted.principal.credential:
             await self._app(scope, receive, send)
             return
-        scope[PRINCIPAL_KEY] = principal
-        if not principal.credential:
-            await self._app(scope, receive, send)
-            return
-        held = _Held(receive, send, scope["path"])
-        with self._access.running.hold(principal.credential, held.end, self._access.expires_at(principal)):
+        held = Held(receive, send, scope["path"])
+        with self._access.running.hold(admitted.principal.credential, held.end, admitted.expires_at):
             await held.run(self._app, scope)
+
+
+NO_RATES = Rates()
 
 
 def _secret(scope: Scope) -> str | None:
@@ -92,85 +144,7 @@ def _secret(scope: Scope) -> str | None:
     return shown.pop() if shown else None
 
 
-class _Held:
-    """A request that ends when its credential does."""
-
-    def __init__(self, receive: Receive, send: Send, path: str) -> None:
-        self._receive, self._send, self._path = receive, send, path
-        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._status = 0
-        self._media_type = ""
-        self._is_complete = False
-
-    def end(self, reason: str) -> None:
-        if not self._ended.done():
-            self._ended.set_result(reason)
-
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
-        answering = asyncio.ensure_future(app(scope, self.receive, self.send))
-        try:
-            await asyncio.wait((answering, self._ended), return_when=asyncio.FIRST_COMPLETED)
-            if not self._ended.done():
-                answering.result()
-                return
-            await asyncio.wait((answering,), timeout=LEAVING_SECONDS)
-        finally:
-            if not answering.done():
-                answering.cancel()
-                await asyncio.gather(answering, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tell(self._ended.result()), TELLING_SECONDS)
-
-    async def receive(self) -> Message:
-        """The client's next message; it has left when the credential has ended."""
-        if self._ended.done():
-            return {"type": "http.disconnect"}
-        coming = asyncio.ensure_future(self._receive())
-        try:
-            await asyncio.wait((coming, self._ended), return_when=asyncio.FIRST_COMPLETED)
-            return {"type": "http.disconnect"} if self._ended.done() else coming.result()
-        finally:
-            coming.cancel()
-
-    async def send(self, message: Message) -> None:
-        if self._ended.done():
-            return
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._media_type = _media_type(message)
-        else:
-            self._is_complete = not message.get("more_body", False)
-        await self._send(message)
-
-    async def _tell(self, reason: str) -> None:
-        error = NotAuthenticated(f"{reason}; the request was ended", code="credential_ended")
-        if self._is_complete:
-            return
-        if not self._status:
-            await _whole(error_response(error, self._path), self._send)
-            return
-        last = _last_event(self._media_type, self._path, error)
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
-
-
-async def _whole(response: Response, send: Send) -> None:
-    start = {"status": response.status_code, "headers": response.raw_headers}
-    await send({"type": "http.response.start", **start})
-    await send({"type": "http.response.body", "body": bytes(response.body)})
-
-
-def _media_type(message: Message) -> str:
-    for name, value in message["headers"]:
-        if name == b"content-type":
-            return str(value, "latin-1").partition(";")[0].strip()
-    return ""
-
-
-def _last_event(media_type: str, path: str, error: HearthError) -> bytes:
-    """The end of a stream as its surface's clients read it; nothing for what is no stream of events."""
-    body = msgspec.json.encode(body_for(path, error))
-    if media_type == "text/event-stream":
-        if path.startswith(("/v1/messages", "/v1/responses")):
-            return named_event("error", body)
-        return data_line(body)
-    return body + b"\n" if media_type == "application/x-ndjson" else b""
+def _tell(headers: MutableHeaders, kind: str, left: Left) -> None:
+    headers[f"x-ratelimit-limit-{kind}"] = str(left.limit)
+    headers[f"x-ratelimit-remaining-{kind}"] = str(left.remaining)
+    headers[f"x-ratelimit-reset-{kind}"] = f"{left.reset:.3f}s"

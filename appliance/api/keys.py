@@ -27,7 +27,7 @@ async def get_whoami(http: Request) -> Response:
             name=principal.name,
             credential=principal.credential,
             grant=principal.grant,
-            expires_at=_access(http).expires_at(principal),
+            expires_at=_access(http).keyring.expires_at(principal.credential),
         )
     )
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "ask": ("appliance.cli.chat", "ask", "Ask one question and print the answer."),
     "tui": ("appliance.cli.tui", "tui", "Manage a server in the terminal."),
     "kb": ("appliance.cli.kb", "kb", "Make, fill, search and export knowledge bases."),
+    "keys": ("appliance.cli.keys", "keys", "Make, list, replace and end keys."),
     "route": ("appliance.cli.route", "route", "Show who answers, local or online, and why."),
     "models": ("appliance.cli.models", "models", "List, fetch, add, check, remove, load and unload models."),
     "config": ("appliance.cli.config", "config", "Show, check, compare and roll back the settings."),

@@ -17,6 +17,7 @@ from appliance.cli.settings import (
 )
 from appliance.config.schema import Settings
 from appliance.errors import SetupError
+from appliance.security.egress import is_loopback
 from appliance.store.lock import HomeLock
 from appliance.telemetry.logs import begin_logging
 from models.errors import ModelError
@@ -36,17 +37,18 @@ def serve(
     """Start the server and answer until Ctrl-C.
 
     Models of the pack that are not installed are fetched first. The OpenAI API is then at
-    http://127.0.0.1:8080/v1, and any key is accepted: only this machine can connect.
+    http://127.0.0.1:8080/v1. Only this machine can connect, and needs no key until you make one with
+    `hearth keys create`; other machines can when there are a key and a certificate (`--host`, `tls`).
     """
     load = settings_loader(assignments, host=host, port=port, pack=pack, pull=pull)
     settings = load(None)
     lines = begin_logging(settings.log_level, settings.log_format)
-    _refuse_open_bind(settings)
     # The port is taken before anything long begins: a busy one is then known at once.
     from appliance import server
     from appliance.config.reload import Configuration
     from appliance.runtime import Runtime
 
+    tls = server.tls_context(settings)
     listener = server.bind(settings)
     home = _open_home(settings)
     library = open_library()
@@ -54,14 +56,21 @@ def serve(
         fetch_missing(settings, library.store)
     configuration = Configuration(settings_file(), load, settings, open_history())
     runtime = Runtime(settings, library, configuration, lines, carried_bases())
-    where = server.address(listener)
+    check_bind(settings, has_credentials=runtime.access.has_credentials)
+    where = server.address(listener, has_tls=tls is not None)
 
     def announce() -> None:
         names = ", ".join(model.manifest.name for model in runtime.all_served())
         print(f"Hearth serves {names}\nOpenAI API: {where}/v1    stop with Ctrl-C", file=sys.stderr)
+        if not runtime.access.needs_credential:
+            print(
+                "No key is asked for: whoever is on this machine may do everything. `hearth keys create NAME "
+                "--role admin` makes the first key",
+                file=sys.stderr,
+            )
 
     try:
-        server.serve(settings, runtime, listener, announce)
+        server.serve(settings, runtime, listener, announce, tls)
     finally:
         home.release()
 
@@ -102,9 +111,18 @@ def fetch_missing(settings: Settings, store: Store) -> None:
         print(f"hearth: {error.message}; going on with what is installed", file=sys.stderr)
 
 
-def _refuse_open_bind(settings: Settings) -> None:
-    if settings.host not in ("localhost", "::1") and not settings.host.startswith("127."):
+def check_bind(settings: Settings, *, has_credentials: bool) -> None:
+    """Raises SetupError where other machines could come in unknown, or overheard."""
+    if is_loopback(settings.host):
+        return
+    lets_in = f"host = {settings.host!r} lets other machines in"
+    if not has_credentials:
         raise SetupError(
-            f"host = {settings.host!r} would let other machines in, and this version has neither keys nor "
-            "TLS; listen on 127.0.0.1 and put a proxy with both in front"
+            f"{lets_in}, and there is no key to tell who they are: make one first, with the server stopped, "
+            "by `hearth keys create NAME --role admin`, or name issuers or certificates under [access]"
+        )
+    if not settings.tls.certificate and not settings.tls.by_proxy:
+        raise SetupError(
+            f"{lets_in}, and without TLS everybody on the way could read their keys: set tls.certificate and "
+            "tls.key; or, where a proxy of yours in front has TLS, tls.by_proxy = true"
         )

@@ -10,7 +10,6 @@ from appliance.cli.options import URL
 
 @click.command()
 @URL
-@click.option("--key", metavar="KEY", help="An API key of the server. Default: $HEARTH_API_KEY.")
 @click.option(
     "--ca",
     metavar="FILE",
@@ -20,9 +19,7 @@ from appliance.cli.options import URL
 @click.option("--language", type=click.Choice(["en", "zh"]), help="Default: as last chosen, else $LANG.")
 @click.option("--theme", type=click.Choice(["dark", "light", "terminal"]), help="Default: as last chosen.")
 @click.option("--ascii", is_flag=True, help="Draw with ASCII only, for serial lines and plain fonts.")
-def tui(
-    url: str | None, key: str | None, ca: str | None, language: str | None, theme: str | None, ascii: bool
-) -> None:
+def tui(url: str | None, ca: str | None, language: str | None, theme: str | None, ascii: bool) -> None:
     """Manage a server in the terminal: models, knowledge, chat, routing, keys, settings.
 
     NO_COLOR=1 in the environment leaves out all colours.
@@ -31,7 +28,7 @@ def tui(
 
     run(
         url=url,
-        key=key,
+        key=None,  # the environment has it: `--key` is put there
         authority=ca,
         language=language,
         theme=theme,

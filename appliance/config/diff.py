@@ -20,6 +20,7 @@ from appliance.config.schema import Settings
 LIVE = (
     "routing.*",
     "privacy.*",
+    "access.*",
     "generator.temperature",
     "generator.top_p",
     "generator.top_k",

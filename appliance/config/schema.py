@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from appliance.config.access import Access, Tls
 from appliance.config.audit import Audit, Privacy
 from appliance.config.routing import Routing
 
@@ -210,6 +211,26 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     connections: Annotated[
         int, Meta(ge=1, le=100_000, description="connections open at once; more are answered 503")
     ] = 1024
+    address_connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="connections of one address at once; more are closed")
+    ] = 512
+    header_bytes: Annotated[
+        int, Meta(ge=1024, le=1024 * 1024, description="bytes that a request's line and headers may take")
+    ] = 64 * 1024
+    header_count: Annotated[int, Meta(ge=8, le=1000, description="headers that a request may have")] = 100
+    receive_seconds: Annotated[
+        Seconds, Meta(description="how long a request's headers may take to arrive, in seconds")
+    ] = 8.0
+    stall_seconds: Annotated[
+        Seconds,
+        Meta(description="a client that sends or takes less than stall_rate for so long is left"),
+    ] = 8.0
+    stall_rate: Annotated[
+        int, Meta(ge=1, le=1024 * MiB, description="bytes a second that a body must arrive or leave with")
+    ] = 256
+    idle_seconds: Annotated[
+        Seconds, Meta(description="how long a connection without a request stays open, in seconds")
+    ] = 75.0
     load_wait: Annotated[
         Seconds, Meta(description="how long a request waits for its model to be loaded, in seconds")
     ] = 30.0
@@ -268,4 +289,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     audit: Audit = field(default_factory=Audit)
     privacy: Privacy = field(default_factory=Privacy)
     limits: Limits = field(default_factory=Limits)
+    tls: Tls = field(default_factory=Tls)
+    access: Access = field(default_factory=Access)
     routing: Routing = field(default_factory=Routing)

@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import NamedTuple
 
+from appliance.config.access import Access as Settings
 from appliance.errors import NotAuthenticated
 from appliance.principal import LOCAL, Grant, Principal
-from appliance.security.keyring import Keyring
+from appliance.security.certificates import Certificates
+from appliance.security.keyring import Keyring, is_key
+from appliance.security.names import Names
+from appliance.security.rates import RateLimits
 from appliance.security.running import Running
+from appliance.security.tokens import Admitted, Tokens
 from appliance.store.keys import Key
 
 SAVE_SECONDS = 60.0
 
 
-class Access:
-    """`start` in a loop, `stop` at the end. Raises what `Keyring` raises."""
+class Doors(NamedTuple):
+    """What the settings of access come to."""
 
-    def __init__(self, directory: Path) -> None:
-        self.keyring = Keyring(directory)
+    settings: Settings
+    tokens: Tokens
+    certificates: Certificates
+    names: Names
+
+
+class Access:
+    """`start` in a loop, `stop` at the end. `is_open`: other machines can reach the server, so that nobody
+    comes in without a credential. Raises what `Keyring`, `Tokens` and `Certificates` raise.
+    """
+
+    def __init__(self, directory: Path, settings: Settings, *, is_open: bool = False) -> None:
+        self._doors, self._is_open = self.prepared(settings), is_open
+        self.rates = RateLimits()
         self.running = Running()
+        self.keyring = Keyring(directory)
         self._saver: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -35,24 +54,68 @@ class Access:
             await asyncio.gather(self._saver, return_exceptions=True)
         await asyncio.to_thread(self.keyring.close)
 
+    @staticmethod
+    def prepared(settings: Settings) -> Doors:
+        """What `reload` takes. Raises ConfigError."""
+        return Doors(
+            settings,
+            Tokens(settings.issuers),
+            Certificates(settings.certificates),
+            Names(settings.hosts, settings.origins),
+        )
+
+    def reload(self, doors: Doors) -> None:
+        """Take new settings at once."""
+        before, self._doors = self._doors.settings, doors
+        after = doors.settings
+        if (before.issuers, before.certificates) != (after.issuers, after.certificates):
+            self.running.end_all(lambda credential: not is_key(credential), "the settings of access changed")
+
+    @property
+    def names(self) -> Names:
+        return self._doors.names
+
+    @property
+    def settings(self) -> Settings:
+        return self._doors.settings
+
+    @property
+    def has_credentials(self) -> bool:
+        return self.keyring.has_keys or bool(self._doors.tokens) or bool(self._doors.certificates)
+
     @property
     def needs_credential(self) -> bool:
-        return self.keyring.has_keys
+        """From the first key, issuer or certificate on, nobody comes in without."""
+        return self._is_open or self.settings.required or self.has_credentials
 
-    def authenticate(self, secret: str | None) -> Principal:
-        """Raises NotAuthenticated. Without any key, whoever reaches the server is this machine's own user."""
+    def authenticate(self, secret: str | None, certificate: bytes | None = None) -> Admitted:
+        """What is shown in the request counts before the connection's certificate. Raises NotAuthenticated.
+
+        Where no credential is needed, whoever reaches the server is this machine's own user.
+        """
         if not self.needs_credential:
-            return LOCAL
-        if not secret:
-            raise NotAuthenticated(
-                "this server asks for a key: send it as `Authorization: Bearer KEY`, or set HEARTH_API_KEY",
-                code="missing_api_key",
-            )
-        return self.keyring.authenticate(secret)
+            return Admitted(LOCAL, None)
+        if secret:
+            if secret.count(".") == 2 and self._doors.tokens:
+                return self._doors.tokens.authenticate(secret)
+            principal = self.keyring.authenticate(secret)
+            return Admitted(principal, self.keyring.expires_at(principal.credential))
+        if certificate is not None and self._doors.certificates:
+            return self._doors.certificates.authenticate(certificate)
+        raise NotAuthenticated(
+            "this server asks for a key: send it as `Authorization: Bearer KEY`, or set HEARTH_API_KEY",
+            code="missing_api_key",
+        )
 
-    def expires_at(self, principal: Principal) -> float | None:
-        """When the principal's credential ends by itself."""
-        return self.keyring.expires_at(principal.credential)
+    def still(self, owner: str, credential: str) -> Principal:
+        """On whose behalf work goes on that was begun with `credential`. Raises NotAuthenticated when it may
+        not: the key has ended, or tokens and certificates, which only speak for a request, have no word here.
+        """
+        if not credential and not self.needs_credential:
+            return LOCAL
+        if not is_key(credential):
+            raise NotAuthenticated(f"{owner} is not here any more to be asked for a credential")
+        return self.keyring.principal(credential)
 
     # Changes of keys; each ends what runs with what has ended
 

@@ -41,6 +41,10 @@ _NOBODY = bytes(32)  # what an unknown key's secret is compared with
 State = Literal["active", "expired", "revoked"]
 
 
+def is_key(credential: str) -> bool:
+    return credential.startswith("key_")
+
+
 def state_of(key: Key, now: float) -> State:
     if key.revoked_at is not None:
         return "revoked"

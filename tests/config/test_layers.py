@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
+from appliance.config.access import Certificate, Issuer
 from appliance.config.layers import OTHER_VARIABLES, Setting, load, settings_list, tables_of
 from appliance.config.routing import Budget, Model, Platform, Rule
 from appliance.config.schema import Settings
@@ -30,6 +31,14 @@ TABLES: dict[str, tuple[Any, str]] = {  # a value of each list of tables, and ho
         '[{name = "cloud", api_base_url = "https://example.org/v1", models = [{name = "big"}]}]',
     ),
     "routing.rules": ((Rule(policy="best", task="code"),), '[{policy = "best", task = "code"}]'),
+    "access.issuers": (
+        (Issuer(issuer="i", audience="a", algorithm="EdDSA", key_file="k.pem", roles={"staff": "user"}),),
+        '[{issuer = "i", audience = "a", algorithm = "EdDSA", key_file = "k.pem", roles = {staff = "user"}}]',
+    ),
+    "access.certificates": (
+        (Certificate(name="scraper", fingerprint="ab" * 32, role="operator"),),
+        f'[{{name = "scraper", fingerprint = "{"ab" * 32}", role = "operator"}}]',
+    ),
     "routing.budgets": ((Budget(scope="all", tokens=5),), '[{scope = "all", tokens = 5}]'),
 }
 
@@ -58,6 +67,10 @@ def another(setting: Setting) -> tuple[Any, str]:
         if setting.key == "routing.aliases":
             return {"fast": ("a", "b")}, '{fast = ["a", "b"]}'
         return {"a": 2.0}, "{a = 2}"
+    if setting.key == "access.origins":
+        return ("https://one", "http://two:8"), " https://one, http://two:8 ,"
+    if setting.key == "privacy.kinds":
+        return ("email", "card"), "email,card"
     if isinstance(default, tuple):
         return ("one", "two"), " one, two ,"
     if isinstance(default, str):
