@@ -379,6 +379,7 @@ class Runtime:
         self.metrics.models.clear_gauges()
         for figures in self.router.figures():
             self.metrics.models.show(figures.model, figures.waiting, figures.places)
+        self.metrics.loop_tasks.set(len(asyncio.all_tasks()))
         self.metrics.egress_refused.set(self.guard.refused)
         if (audit := self.audit) is not None:
             self.metrics.record_audit(

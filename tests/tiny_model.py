@@ -105,8 +105,8 @@ def gguf(keys: Mapping[str, Key], tensors: Mapping[str, Weights]) -> bytes:
     return _padded(header) + data
 
 
-def tiny_gguf(seed: int = 1, name: str = "tiny") -> bytes:
-    return gguf(keys(name), tensors(seed))
+def tiny_gguf(seed: int = 1, name: str = "tiny", blocks: int = 1) -> bytes:
+    return gguf(keys(name, blocks), tensors(seed, blocks))
 
 
 def install(store: Store, name: str, content: bytes, *, origin: str = "catalogue") -> Installed:

@@ -75,6 +75,7 @@ class Metrics:
             "How late the event loop was at the last sample",
             registry=self.registry,
         )
+        self.loop_tasks = Gauge("hearth_event_loop_tasks", "Tasks of the event loop", registry=self.registry)
         self._audit_gauges = {
             name: Gauge(f"hearth_audit_{name}", text, registry=self.registry)
             for name, text in (
