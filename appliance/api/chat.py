@@ -72,6 +72,7 @@ async def create_chat_completion(http: Request) -> Response:
         max_tokens=_max_tokens(request, warnings),
         top_logprobs=_top_logprobs(request),
     )
+    given = given_of(request)
     tools = tools_of(request)
     tool_choice = tool_choice_of(request, tools)
     prompt = ChatPrompt(
@@ -86,8 +87,8 @@ async def create_chat_completion(http: Request) -> Response:
         http,
         model=grounding.model,
         prompt=prompt,
-        sampling=sampling,
-        given=given_of(request),
+        sampling=grounding.sampling(sampling, given),
+        given=given,
         choices=request.n or 1,
         constraint=constraint_of(request, request.response_format),
         deadline=request.timeout,

@@ -18,11 +18,12 @@ from appliance.errors import InvalidValue
 from appliance.knowledge import prompt
 from appliance.knowledge.answer_cache import AnswerCache
 from appliance.knowledge.retrieve import Candidate
-from appliance.records import Delta, Ended, Message, Started, Timings, Usage
+from appliance.records import Delta, Ended, Message, SamplingParams, Started, Timings, Usage
 from appliance.routing.request import Events
 from appliance.store.rows import Base, Edition
 
 SEPARATOR = "@"
+TEMPERATURE = 0.2  # of answers from passages, where the client names none
 # A base whose metadata says `routing: local-only` is answered from by models of this machine only.
 ROUTING_KEY, LOCAL_ONLY = "routing", "local-only"
 
@@ -40,6 +41,10 @@ class Grounding:
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return messages
 
+    def sampling(self, sampling: SamplingParams, given: frozenset[str]) -> SamplingParams:
+        """`given`: what the client itself set."""
+        return sampling
+
     def events(self, events: Events) -> Events:
         return events
 
@@ -48,13 +53,24 @@ class FromPassages(Grounding):
     """The model answers from passages, and its answer is given their citations."""
 
     def __init__(
-        self, model: str, bases: Sequence[Base], passages: Sequence[Candidate], keep: _Keep | None = None
+        self,
+        model: str,
+        bases: Sequence[Base],
+        question: str,
+        passages: Sequence[Candidate],
+        keep: _Keep | None = None,
     ) -> None:
         super().__init__(model, bases)
-        self._passages, self._keep = passages, keep
+        self._question, self._passages, self._keep = question, passages, keep
 
     def messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return prompt.with_passages(messages, self._passages)
+
+    def sampling(self, sampling: SamplingParams, given: frozenset[str]) -> SamplingParams:
+        """Soberly: what is to be said stands in the passages."""
+        if "temperature" in given:
+            return sampling
+        return msgspec.structs.replace(sampling, temperature=min(sampling.temperature, TEMPERATURE))
 
     def events(self, events: Events) -> Events:
         return self._cited(events)
@@ -81,7 +97,7 @@ class FromPassages(Grounding):
         text = texts[delta.choice] = texts.get(delta.choice, "") + delta.text
         if delta.finish_reason is None or delta.finish_reason == "tool_calls":
             return delta
-        marks = prompt.closing(text, self._passages)
+        marks = prompt.closing(text, self._question, self._passages)
         return msgspec.structs.replace(
             delta, text=delta.text + marks, citations=prompt.citations(text + marks, self._passages)
         )
@@ -148,7 +164,7 @@ async def grounding_of(
     warnings += answer.warnings
     if not answer.candidates or answer.relevance < runtime.settings.knowledge.min_relevance:
         return _Ready(model, _nothing(base.name or base.id, queries[0], request.n or 1))
-    return FromPassages(model, [base], prompt.chosen(answer.candidates), keep)
+    return FromPassages(model, [base], queries[0], prompt.chosen(answer.candidates), keep)
 
 
 def _nothing(base: str, question: str, choices: int) -> Said:

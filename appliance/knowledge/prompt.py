@@ -1,8 +1,8 @@
 """From passages to a prompt, and from an answer back to the passages it rests on. Pure.
 
 The model is asked to write marks such as [1] behind what it takes from a passage. A small model often does
-not: an answer without any mark gets, at its end, those of the passages whose words it uses. Or it writes
-nothing else: then the passage itself is quoted.
+not, or writes the wrong one: an answer whose marks lead to no passage that holds what it says gets, at its
+end, those of the passages that do. Or it writes nothing else: then the passage itself is quoted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ MOST_PASSAGE_CHARS = 2400
 MOST_QUOTE_CHARS = 400
 QUESTION_CHARS = 900
 QUESTION_CHARS_CJK = 300
-SHARED_WORDS = 0.5  # of an answer's words that a passage must hold to be what it rests on
+# Of what an answer says beyond its question, what a passage must hold to be what it rests on; and to be that
+# by itself, where no passage holds more.
+SHARED_WORDS = 0.5
+FEW_SHARED_WORDS = 0.25
+NEAR_BEST = 0.7  # of the share that the best passage has
+MOST_CLOSING_MARKS = 3
+ANSWER_WORDS = 256
+PASSAGE_WORDS = 4096
 LEAST_SCORE = 0.35  # of the best passage's score, to be shown to the model at all
 
 _MARK = re.compile(r"\[(\d{1,2}(?:\s*,\s*\d{1,2})*)\]")
@@ -40,8 +47,8 @@ TASKS = {
     ),
     None: (
         "Answer the question below in full sentences, in its own language, using only what the passages above"
-        " say. Say first what the answer is, then add the number of its passage, like this: The answer is X"
-        " [1]. If the passages do not answer it, say so.\n\nQuestion: {question}"
+        " say. Begin with the answer itself, and put the number of its passage behind it, like this: Water"
+        " boils at 100 degrees [1]. If the passages do not answer it, say so.\n\nQuestion: {question}"
     ),
 }
 NOTHING_FOUND = {
@@ -95,22 +102,32 @@ def nothing_found(base: str, question: str) -> str:
     return NOTHING_FOUND.get(language, NOTHING_FOUND[None]).format(base=base)
 
 
-def closing(answer: str, passages: Sequence[Candidate]) -> str:
-    """What to append to an answer: without marks, those of the passages it rests on; to one that is nothing
-    but marks, what the first of them stands for."""
+def closing(answer: str, question: str, passages: Sequence[Candidate]) -> str:
+    """What to append to an answer: the marks of the passages that hold what it says, where its own marks do
+    not lead to any of them; to one that is nothing but marks, what the first of them stands for."""
     if not passages:
         return ""
     marks = _numbers(answer, len(passages))
-    if marks and not query_words(_MARK.sub("", answer), 1):
-        return f" “{_quote(passages[marks[0][0] - 1])}”"
-    if marks:
+    answered = query_words(_MARK.sub("", answer), ANSWER_WORDS)
+    if not answered:
+        return f" “{_quote(passages[marks[0][0] - 1])}”" if marks else ""
+    asked = set(query_words(question, ANSWER_WORDS))
+    said = [word for word in answered if word not in asked] or answered
+    shares = [_share(said, each) for each in passages]
+    best = max(shares)
+    if best < (SHARED_WORDS if marks else FEW_SHARED_WORDS):
         return ""
-    said = set(query_words(answer, 256))
-    if not said:
+    if any(shares[number - 1] >= NEAR_BEST * best for number, _, _ in marks):
         return ""
-    shares = [len(said & set(query_words(each.hit.chunk.text, 4096))) / len(said) for each in passages]
-    numbers = [n for n, share in enumerate(shares, 1) if share >= SHARED_WORDS and share >= 0.7 * max(shares)]
-    return "".join([" ", *(f"[{number}]" for number in numbers[:3])]) if numbers else ""
+    numbers = [number for number, share in enumerate(shares, 1) if share >= NEAR_BEST * best]
+    if best < SHARED_WORDS:
+        del numbers[1:]
+    return "".join([" ", *(f"[{number}]" for number in numbers[:MOST_CLOSING_MARKS])])
+
+
+def _share(words: Sequence[str], passage: Candidate) -> float:
+    held = set(query_words(passage.hit.chunk.text, PASSAGE_WORDS))
+    return sum(word in held for word in words) / len(words)
 
 
 def citations(answer: str, passages: Sequence[Candidate]) -> tuple[Citation, ...]:

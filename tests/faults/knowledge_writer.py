@@ -29,6 +29,7 @@ from tests.knowledge.conftest import pieces
 from tests.serving import EMBED, store_directory
 
 DOCUMENTS = 40
+MOST_TOGETHER = 6  # documents put in at once now and then: they are read and committed together
 BASE = "killed"
 GRAPH_FROM = 24
 ABSORB_FROM = 8
@@ -70,16 +71,18 @@ async def write(directory: Path, seed: int) -> None:
         base = (await knowledge.bases.create(LOCAL, BASE)).id
     there: list[str] = []
     while True:
-        number = choice.randrange(DOCUMENTS)
-        file = await knowledge.files.store(
-            LOCAL, f"{number}.md", "assistants", pieces(content(number).encode())
-        )
-        await knowledge.documents.add(LOCAL, base, [NewDocument(file.id)])
+        numbers = choice.sample(range(DOCUMENTS), choice.choice((1, 1, MOST_TOGETHER)))
+        files = [
+            await knowledge.files.store(LOCAL, f"{number}.md", "assistants", pieces(content(number).encode()))
+            for number in numbers
+        ]
+        await knowledge.documents.add(LOCAL, base, [NewDocument(file.id) for file in files])
         await knowledge.documents.wait_until_read(LOCAL, base)
-        document = await knowledge.documents.get(LOCAL, base, file.id)
-        assert document.status == "completed", document.error_message
-        print(f"in {number} {file.id}", flush=True)
-        there.append(file.id)
+        for number, file in zip(numbers, files, strict=True):
+            document = await knowledge.documents.get(LOCAL, base, file.id)
+            assert document.status == "completed", document.error_message
+            print(f"in {number} {file.id}", flush=True)
+            there.append(file.id)
         await knowledge.search(LOCAL, base, ["Fact 1.0"], 3)
         if len(there) > 3 and choice.random() < 0.3:
             going = there.pop(choice.randrange(len(there)))

@@ -13,6 +13,7 @@ def passage(text: str, score: float = 1.0, page: int = 0) -> Candidate:
 
 
 PASSAGES = (passage("The valve opens at nine bar.", page=3), passage("Bread needs yeast and time."))
+QUESTION = "What is there to know?"
 
 
 def user(text: str) -> Message:
@@ -60,19 +61,30 @@ def test_marks_become_citations() -> None:
     ]
     assert (found[0].filename, found[0].page, found[0].begins) == ("a.pdf", 3, 10)
     assert found[0].quote == "The valve opens at nine bar."
-    assert prompt.closing(answer, PASSAGES) == ""
+    assert prompt.closing(answer, QUESTION, PASSAGES) == ""
 
 
 def test_an_answer_without_marks_gets_those_it_rests_on() -> None:
-    assert prompt.closing("The valve opens at nine bar.", PASSAGES) == " [1]"
-    assert prompt.closing("I do not know.", PASSAGES) == ""
+    assert prompt.closing("The valve opens at nine bar.", QUESTION, PASSAGES) == " [1]"
+    assert prompt.closing("I do not know.", QUESTION, PASSAGES) == ""
+    assert prompt.closing("It takes yeast, I would say.", QUESTION, PASSAGES) == " [2]"
     chinese = (passage("阀门在九巴压力下打开。"), passage("面包需要酵母。"))
-    assert prompt.closing("阀门在九巴打开", chinese) == " [1]"
+    assert prompt.closing("阀门在九巴打开", "阀门什么时候打开？", chinese) == " [1]"
+
+
+def test_the_words_of_the_question_prove_nothing() -> None:
+    passages = (passage("When does the valve open? See below."), passage("At nine bar."))
+    assert prompt.closing("The valve does open at nine bar.", "When does the valve open?", passages) == " [2]"
+
+
+def test_a_mark_that_leads_elsewhere_is_set_right() -> None:
+    assert prompt.closing("The valve opens at nine bar [2].", QUESTION, PASSAGES) == " [1]"
+    assert prompt.closing("Possibly, who knows [2].", QUESTION, PASSAGES) == ""
 
 
 def test_an_answer_of_marks_alone_gets_the_passage_itself() -> None:
-    assert prompt.closing("[2]", PASSAGES) == " “Bread needs yeast and time.”"
-    assert prompt.closing(" [7] ", PASSAGES) == ""
+    assert prompt.closing("[2]", QUESTION, PASSAGES) == " “Bread needs yeast and time.”"
+    assert prompt.closing(" [7] ", QUESTION, PASSAGES) == ""
 
 
 def test_nothing_found_is_said_in_the_questions_language() -> None:

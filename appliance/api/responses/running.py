@@ -103,14 +103,15 @@ class Job:
         passages = self._search.passages(runtime.settings.knowledge.min_relevance) if self._search else ()
         grounding = Grounding(request.model)
         if self._search is not None and passages:
-            grounding = FromPassages(request.model, self._search.bases, passages)
+            grounding = FromPassages(request.model, self._search.bases, self._search.queries[0], passages)
             prompt = msgspec.structs.replace(prompt, messages=grounding.messages(prompt.messages))
+        given = given_of(sampling_fields(request))
         generation = open_generation(
             http,
             model=request.model,
             prompt=prompt,
-            sampling=sampling,
-            given=given_of(sampling_fields(request)),
+            sampling=grounding.sampling(sampling, given),
+            given=given,
             constraint=constraint_of(request),
             deadline=request.timeout,
             scheduling_class=scheduling_class_of(request.service_tier),
