@@ -49,4 +49,6 @@ def json_body(body: msgspec.Struct, status: int = 200) -> Response:
 
 def header_text(text: str) -> str:
     """`text` as a header may carry it: printable ASCII, at most 500 characters."""
+    if text.isascii() and text.isprintable():
+        return text[:500]
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:500]

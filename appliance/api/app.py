@@ -121,8 +121,7 @@ class Observed:
             path = path_in(scope)
             if path not in WATCHED:
                 self._recorder.note_status(status)
-            self._metrics.requests.labels(path, scope["method"], str(status)).inc()
-            self._metrics.request_seconds.labels(path).observe(time.perf_counter() - begun)
+            self._metrics.note_request(path, scope["method"], status, time.perf_counter() - begun)
 
 
 def _header(scope: Scope, name: bytes) -> str:

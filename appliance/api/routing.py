@@ -11,15 +11,16 @@ from starlette.responses import Response
 
 from appliance.api.answer import json_body
 from appliance.api.context import principal_of, read_request, runtime_of
+from appliance.api.grounding import Grounding
 from appliance.api.operation import Operation
 from appliance.api.schemas import Label, ModelName
 from appliance.config.routing import Task
-from appliance.records import ChatPrompt, JsonConstraint, Message, SamplingParams, Tool
+from appliance.records import ChatPrompt, Image, JsonConstraint, Message, SamplingParams, Tool
 from appliance.routing.explain import decision_body
 from appliance.routing.request import RoutedRequest
 from appliance.telemetry.models import HERE, Summary
 
-Needs = Literal["tools", "schema", "logprobs"]
+Needs = Literal["tools", "schema", "logprobs", "vision"]
 
 
 class PlaceBody(Struct, kw_only=True):
@@ -151,13 +152,18 @@ async def get_routing(http: Request) -> Response:
 
 
 async def explain_route(http: Request) -> Response:
-    """A dry run: nothing is asked of any model."""
+    """A dry run: nothing is asked of any model. Raises NotFound for a knowledge base that is not there."""
     asked = await read_request(http, Explanation)
+    runtime, principal = runtime_of(http), principal_of(http)
+    grounding = Grounding(asked.model)
+    if asked.knowledge:
+        grounding = Grounding(asked.model, [await runtime.knowledge.bases.find(principal, asked.knowledge)])
+    images = (Image(url="data:image/png;base64,"),) if "vision" in asked.needs else ()
     prompt = ChatPrompt(
-        messages=(Message(role="user", content=asked.prompt),),
+        messages=(Message(role="user", content=asked.prompt, images=images),),
         tools=(Tool(name="any"),) if "tools" in asked.needs else (),
     )
-    decision = runtime_of(http).router.explain(
+    decision = runtime.router.explain(
         RoutedRequest(
             model=asked.model,
             prompt=prompt,
@@ -166,9 +172,10 @@ async def explain_route(http: Request) -> Response:
             ),
             constraint=JsonConstraint() if "schema" in asked.needs else None,
             task=asked.task,
-            key=principal_of(http).id if asked.key is None else asked.key,
+            key=principal.id if asked.key is None else asked.key,
             policy=asked.policy,
-            bases=(asked.knowledge,) if asked.knowledge else (),
+            bases=grounding.bases,
+            is_local_only=grounding.is_local_only,
             conversation=asked.conversation,
         )
     )

@@ -37,6 +37,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self._request_series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.open_requests = Gauge(
             "concurrent_session_count", "Requests being answered now", registry=self.registry
         )
@@ -110,6 +111,15 @@ class Metrics:
         """A request begins or ends."""
         self.sessions += change
         self.open_requests.set(self.sessions)
+
+    def note_request(self, path: str, method: str, status: int, seconds: float) -> None:
+        """One answered request; `path` is one of ours."""
+        series = self._request_series.get((path, method, status))
+        if series is None:
+            series = self.requests.labels(path, method, str(status)), self.request_seconds.labels(path)
+            self._request_series[path, method, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def record_worker(self, worker: str, stats: WorkerStats) -> None:
         for name, gauge in self._worker_gauges.items():

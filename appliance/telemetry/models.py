@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -101,6 +101,15 @@ class _Counted:
 
 
 Instance = tuple[str, str, str]  # platform, model, instance
+TOKEN_KINDS = ("prompt", "cached", "completion")
+
+
+class _Series(NamedTuple):
+    """What every whole answer of one instance is added to. Looking it up by labels costs more."""
+
+    first_token: Histogram
+    total: Histogram
+    tokens: tuple[Counter, ...]  # by TOKEN_KINDS
 
 
 class ModelFigures:
@@ -156,6 +165,8 @@ class ModelFigures:
         self._arm_answers = Counter(
             "hearth_arm_answers", "Whole answers of each arm of a split", ["arm", "model"], registry=registry
         )
+        self._series: dict[Instance, _Series] = {}
+        self._outcomes: dict[tuple[Instance, str], Counter] = {}
         self._instances: dict[Instance, _Counted] = {}
         self._arms: dict[str, _Counted] = {}
 
@@ -163,7 +174,11 @@ class ModelFigures:
 
     def note_attempt(self, model: Model, attempt: Attempt) -> None:
         place = (model.platform, model.public_name, attempt.instance or HERE)
-        self._attempts.labels(place[1], place[0], place[2], attempt.outcome).inc()
+        outcome = self._outcomes.get((place, attempt.outcome))
+        if outcome is None:
+            outcome = self._attempts.labels(place[1], place[0], place[2], attempt.outcome)
+            self._outcomes[place, attempt.outcome] = outcome
+        outcome.inc()
         if attempt.outcome not in ("ok", "left"):
             self._counted(place).errors[attempt.outcome] += 1
             if attempt.arm:
@@ -172,15 +187,16 @@ class ModelFigures:
     def note_answer(self, model: Model, route: Route, usage: Usage, timings: Timings) -> None:
         instance = route.attempts[-1].instance if route.attempts else ""
         place = (model.platform, model.public_name, instance or HERE)
-        labels = (place[1], place[0], place[2])
+        series = self._series.get(place) or self._series_of(place)
         first = timings.queued + timings.prefill
         total = first + timings.decode
-        self._first_token_seconds.labels(*labels).observe(first)
-        self._total_seconds.labels(*labels).observe(total)
-        for kind in ("prompt", "cached", "completion"):
-            self._tokens.labels(*labels[:2], kind).inc(getattr(usage, f"{kind}_tokens"))
+        series.first_token.observe(first)
+        series.total.observe(total)
+        used = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        for counter, tokens in zip(series.tokens, used, strict=True):
+            counter.inc(tokens)
         if route.cost:
-            self._cost.labels(*labels[:2]).inc(route.cost)
+            self._cost.labels(place[1], place[0]).inc(route.cost)
         self._counted(place).add(usage, route.cost, first, total)
         if route.arm:
             self._arm_answers.labels(route.arm, model.public_name).inc()
@@ -206,6 +222,15 @@ class ModelFigures:
 
     def arms(self) -> dict[str, Summary]:
         return {arm: counted.summary() for arm, counted in self._arms.items()}
+
+    def _series_of(self, place: Instance) -> _Series:
+        platform, model, instance = place
+        made = self._series[place] = _Series(
+            self._first_token_seconds.labels(model, platform, instance),
+            self._total_seconds.labels(model, platform, instance),
+            tuple(self._tokens.labels(model, platform, kind) for kind in TOKEN_KINDS),
+        )
+        return made
 
     def _counted(self, place: Instance) -> _Counted:
         return self._instances.setdefault(place, _Counted())
