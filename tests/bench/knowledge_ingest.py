@@ -5,9 +5,9 @@
 Cranfield's abstracts are put into fresh bases twice: each as a small file of its own, and joined to a few
 long ones. Timed is everything from the moment that the files are queued until the last is durable and found:
 extractor process, chunking, embedding, SQLite, index. The bare loop then embeds the same chunks with the same
-encoder process, and does nothing else. The ratio is loop ÷ ingest; rounds alternate, medians count. Beside the
-ratio of seconds stands that of processor time, of all processes together: it says the same of a machine on
-which nothing waits, and hardly depends on what else runs. The last line is JSON.
+encoder process, and does nothing else. The ratio is loop ÷ ingest; rounds alternate, medians count. Beside
+the ratio of seconds stands that of processor time, of all processes together: it says the same of a machine
+on which nothing waits, and hardly depends on what else runs. The last line is JSON.
 """
 
 from __future__ import annotations
