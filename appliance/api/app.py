@@ -121,7 +121,7 @@ class Observed:
             path = path_in(scope)
             if path not in WATCHED:
                 self._recorder.note_status(status)
-            self._metrics.note_request(path, scope["method"], status, time.perf_counter() - begun)
+            self._metrics.count_request(path, scope["method"], status, time.perf_counter() - begun)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -65,7 +65,7 @@ class StreamOptions(Struct, forbid_unknown_fields=True, kw_only=True):
 class ImageUrl(Struct, forbid_unknown_fields=True, kw_only=True):
     """`url`: `data:image/TYPE;base64,…`, or a web address, which the online model fetches, never we."""
 
-    url: Annotated[str, Meta(min_length=1, pattern=r"\A(data:image/[a-zA-Z0-9.+-]{1,64};base64,|https?://)")]
+    url: Annotated[str, Meta(min_length=1, pattern=r"^(data:image/[a-zA-Z0-9.+-]{1,64};base64,|https?://)")]
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 

@@ -112,7 +112,7 @@ class Metrics:
         self.sessions += change
         self.open_requests.set(self.sessions)
 
-    def note_request(self, path: str, method: str, status: int, seconds: float) -> None:
+    def count_request(self, path: str, method: str, status: int, seconds: float) -> None:
         """One answered request; `path` is one of ours."""
         series = self._request_series.get((path, method, status))
         if series is None:
