@@ -26,7 +26,8 @@ from appliance.llm import bindings
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
 from appliance.llm.cores import usable_cores
-from appliance.llm.draft import PromptLookup
+from appliance.llm.draft import MOST_ROWS, PromptLookup, StartDrafter
+from appliance.llm.draft_model import READ_AT_ONCE, DraftModel
 from appliance.llm.engine import Admit, Engine
 from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
@@ -170,10 +171,11 @@ def serve(channel: WorkerChannel) -> int:
     assert isinstance(order, GeneratorOrder)
     try:
         backend, facts = load(order, channel)
+        draft_model = load_draft_model(order, backend)
     except errors.HearthError as error:
         channel.send(Failed(id=0, error=errors.pack(error)))
         return 1
-    engine = build_engine(order, backend, channel)
+    engine = build_engine(order, backend, channel, draft_model)
     preparer = Preparer(
         backend.vocabulary,
         context_length=facts.context_length,
@@ -190,6 +192,8 @@ def serve(channel: WorkerChannel) -> int:
     )
     reader.start()
     engine.run()
+    if draft_model is not None:
+        draft_model.close()
     backend.close()
     return 0
 
@@ -216,7 +220,42 @@ def load(order: GeneratorOrder, channel: WorkerChannel) -> tuple[bindings.LlamaB
     return backend, facts
 
 
-def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel: WorkerChannel) -> Engine:
+def load_draft_model(order: GeneratorOrder, backend: bindings.LlamaBackend) -> DraftModel | None:
+    """Raises SetupError when it cannot be loaded, or does not have the very vocabulary of `backend`."""
+    if order.draft_model is None:
+        return None
+    file = order.draft_model
+    own = msgspec.structs.replace(
+        order,
+        name=file.name,
+        weights=file.weights,
+        weights_offset=file.offset,
+        weights_bytes=file.bytes,
+        slots=MOST_ROWS,
+        batch_tokens=READ_AT_ONCE,
+        adapters=(),
+    )
+    small = bindings.LlamaBackend(own, backend.cells, lambda fraction: None)
+    if small.vocabulary.digest() != backend.vocabulary.digest():
+        small.close()
+        raise errors.SetupError(
+            f"generator.draft_models has {file.name} draft for {order.name}, but its vocabulary is another"
+        )
+    return DraftModel(small)
+
+
+def choose_drafter(order: GeneratorOrder, draft_model: DraftModel | None) -> StartDrafter | None:
+    if not order.draft:
+        return None
+    return PromptLookup if draft_model is None else draft_model.start
+
+
+def build_engine(
+    order: GeneratorOrder,
+    backend: bindings.LlamaBackend,
+    channel: WorkerChannel,
+    draft_model: DraftModel | None = None,
+) -> Engine:
     limits = Limits(
         slots=order.slots,
         cells=backend.cells,
@@ -230,7 +269,7 @@ def build_engine(order: GeneratorOrder, backend: bindings.LlamaBackend, channel:
         backend,
         Scheduler(limits, BlockTree(memory_bytes=order.prefix_memory, disk_bytes=order.prefix_disk)),
         channel.send,
-        start_drafter=PromptLookup if order.draft else None,
+        start_drafter=choose_drafter(order, draft_model),
         store=open_store(order, backend),
         fingerprint=fingerprint(order),
     )
@@ -300,6 +339,7 @@ def fingerprint(order: GeneratorOrder) -> str:
         order.flash_attention,
         order.repack,
         order.draft,
+        order.draft_model.name if order.draft_model else None,
         bindings.version(),
         bindings.system_info(),
     )

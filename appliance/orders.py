@@ -14,9 +14,16 @@ from typing import cast
 import msgspec
 
 from appliance import paths
-from appliance.config.schema import Settings
+from appliance.config.schema import Generator, Settings
 from appliance.errors import SetupError
-from appliance.records import AdapterFile, EncoderModel, EncoderOrder, GeneratorOrder, WorkerRole
+from appliance.records import (
+    AdapterFile,
+    DraftModelFile,
+    EncoderModel,
+    EncoderOrder,
+    GeneratorOrder,
+    WorkerRole,
+)
 from models.adapter import misfit, read_adapter
 from models.errors import ModelError
 from models.gguf import GgufFacts, read_gguf
@@ -41,22 +48,27 @@ ACTIVATION_BYTES = 80  # per token of a batch and number of its embedding
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes that a chat model will take, known before it is loaded. `cells`: tokens of its KV cache."""
+    """Bytes that a chat model will take, known before it is loaded. `cells`: tokens of its KV cache.
+
+    `stored`: what beginnings of prompts may grow to beside the cache.
+    """
 
     weights: int
     cache: int
     working: int
     cells: int
+    stored: int = 0
 
     @property
     def bytes(self) -> int:
-        return self.weights + self.cache + self.working
+        return self.weights + self.cache + self.working + self.stored
 
     def __str__(self) -> str:
-        return (
-            f"{mebibytes(self.bytes)} (weights {mebibytes(self.weights)}, cache for {self.cells} tokens "
-            f"{mebibytes(self.cache)}, working memory {mebibytes(self.working)})"
-        )
+        parts = f"weights {mebibytes(self.weights)}, cache for {self.cells} tokens {mebibytes(self.cache)}"
+        parts += f", working memory {mebibytes(self.working)}"
+        if self.stored:
+            parts += f", beginnings of prompts up to {mebibytes(self.stored)}"
+        return f"{mebibytes(self.bytes)} ({parts})"
 
 
 def cell_bytes(facts: GgufFacts, cache_type: str) -> int:
@@ -78,19 +90,30 @@ def choose_cells(facts: GgufFacts, settings: Settings, memory: int, others: int)
 
 
 def estimate(facts: GgufFacts, settings: Settings, memory: int) -> Estimate:
-    """What the model will take where all chat models together may take `memory` bytes."""
+    """What the model will take where all chat models together may take `memory` bytes.
+
+    Stored beginnings are worth having and never worth refusing a model for: they get what it leaves. What
+    they may grow to is counted from the start, so that no other model is promised the same memory.
+    """
     generator = settings.generator
-    sequences = max(LEAST_SEQUENCES, 2 * generator.slots)
-    working = PROCESS_BYTES + facts.vocab_size * (4 * sequences + TOKEN_BYTES)
-    working += generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
-    working += generator.prefix_memory
+    working = PROCESS_BYTES + context_bytes(facts, generator)
     cells = choose_cells(facts, settings, memory, facts.tensor_bytes + working)
+    cache = cells * cell_bytes(facts, generator.cache_type)
+    left = memory - facts.tensor_bytes - working - cache
     return Estimate(
         weights=facts.tensor_bytes,
-        cache=cells * cell_bytes(facts, generator.cache_type),
+        cache=cache,
         working=working,
         cells=cells,
+        stored=max(0, min(generator.prefix_memory, left)),
     )
+
+
+def context_bytes(facts: GgufFacts, generator: Generator) -> int:
+    """What computing takes besides weights and cache."""
+    sequences = max(LEAST_SEQUENCES, 2 * generator.slots)
+    logits = facts.vocab_size * (4 * sequences + TOKEN_BYTES)
+    return logits + generator.batch_tokens * facts.embedding_length * ACTIVATION_BYTES
 
 
 def generator_order(
@@ -104,15 +127,14 @@ def generator_order(
 
     Raises SetupError when the file is gone or damaged; an adapter that does not fit is left out.
     """
-    weights = _extent(source, installed, "model.gguf")
-    try:
-        facts = read_gguf(weights.path, weights.start, weights.length)
-    except (ModelError, OSError) as error:
-        raise SetupError(f"the model {installed.name} cannot be used: {error}") from error
+    weights, facts = _weights(source, installed.name)
     fitting = tuple(_adapter_files(adapters, source, weights))
     expected = estimate(facts, settings, memory)
     expected = replace(expected, weights=expected.weights + sum(each.bytes for each in fitting))
     generator = settings.generator
+    drafting = _draft_model(installed.name, facts, source, generator)
+    if drafting is not None:
+        expected = _with_draft_model(expected, drafting[1], generator)
     order = GeneratorOrder(
         name=installed.name,
         weights=str(weights.path),
@@ -130,7 +152,8 @@ def generator_order(
         flash_attention=generator.flash_attention,
         repack=generator.weights == "repack",
         draft=generator.draft,
-        prefix_memory=generator.prefix_memory,
+        draft_model=drafting[0] if drafting else None,
+        prefix_memory=expected.stored,
         prefix_disk=generator.prefix_disk,
         prefix_directory=str(paths.prefixes(paths.cache()) / installed.name),
         fingerprint=_fingerprint(installed, adapters),
@@ -138,6 +161,49 @@ def generator_order(
         cell_bytes=cell_bytes(facts, generator.cache_type),
     )
     return order, expected
+
+
+def _weights(source: ModelSource, name: str) -> tuple[Extent, GgufFacts]:
+    """Raises SetupError when the model's file is gone or damaged."""
+    try:
+        weights = source.extent(name, "model.gguf")
+        return weights, read_gguf(weights.path, weights.start, weights.length)
+    except (ModelError, OSError) as error:
+        raise SetupError(f"the model {name} cannot be used: {error}") from error
+
+
+def _draft_model(
+    name: str, facts: GgufFacts, source: ModelSource, generator: Generator
+) -> tuple[DraftModelFile, GgufFacts] | None:
+    """The small model that drafts for the one called `name`, as generator.draft_models says.
+
+    Raises SetupError when it is not there or has another vocabulary; the generator compares the words too.
+    """
+    small = generator.draft_models.get(name)
+    if small is None or not generator.draft:
+        return None
+    try:
+        weights, small_facts = _weights(source, small)
+    except SetupError as error:
+        raise SetupError(
+            f"generator.draft_models has {small} draft for {name}, but {error.message}"
+        ) from error
+    if small_facts.vocab_size != facts.vocab_size:
+        raise SetupError(
+            f"generator.draft_models has {small} draft for {name}, but its vocabulary of "
+            f"{small_facts.vocab_size:,} tokens is another than that of {facts.vocab_size:,}"
+        )
+    file = DraftModelFile(name=small, weights=str(weights.path), offset=weights.start, bytes=weights.length)
+    return file, small_facts
+
+
+def _with_draft_model(expected: Estimate, small: GgufFacts, generator: Generator) -> Estimate:
+    return replace(
+        expected,
+        weights=expected.weights + small.tensor_bytes,
+        cache=expected.cache + expected.cells * cell_bytes(small, generator.cache_type),
+        working=expected.working + context_bytes(small, generator),
+    )
 
 
 def _fingerprint(installed: Installed, adapters: Sequence[Installed]) -> str:

@@ -440,6 +440,15 @@ class AdapterFile(Struct, frozen=True, kw_only=True):
     scale: float = 1.0
 
 
+class DraftModelFile(Struct, frozen=True, kw_only=True):
+    """A small model that drafts for the generator's own."""
+
+    name: str
+    weights: str
+    offset: int = 0
+    bytes: int = 0
+
+
 class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     """Everything a generator process needs to load its model and start."""
 
@@ -460,6 +469,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     repack: bool = True  # copy weights into a faster order instead of mapping the file
     draft: bool = True
+    draft_model: DraftModelFile | None = None  # None: drafts are looked up in the text itself
     prefix_memory: int = 0  # bytes of stored prefixes in memory; 0: none are stored
     prefix_disk: int = 0  # and on disk, in
     prefix_directory: str = ""

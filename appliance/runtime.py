@@ -127,6 +127,10 @@ class Runtime:
         chat = self._lineup.chat
         if unknown := set(generator.pinned) - {model.name for model in chat}:
             raise SetupError(f"generator.pinned names {min(unknown)!r}, which is no installed chat model")
+        if unknown := generator.draft_models.keys() - {model.name for model in chat}:
+            raise SetupError(
+                f"generator.draft_models names {min(unknown)!r}, which is no installed chat model"
+            )
         return Residency(
             most,
             [self._tenant(model, source, most) for model in chat],

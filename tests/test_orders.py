@@ -8,8 +8,19 @@ import msgspec
 import pytest
 
 from appliance.config.schema import Generator, Settings
-from appliance.orders import CACHE_SHARE_OF_MEMORY, MIN_CELLS, cell_bytes, estimate
+from appliance.errors import SetupError
+from appliance.orders import (
+    CACHE_SHARE_OF_MEMORY,
+    MIN_CELLS,
+    Estimate,
+    cell_bytes,
+    estimate,
+    generator_order,
+)
+from appliance.records import GeneratorOrder
 from models.gguf import GgufFacts, read_gguf
+from models.library import Library
+from models.store import Store
 from tests import tiny_model
 
 GIB = 1 << 30
@@ -36,7 +47,7 @@ def test_a_cell_holds_keys_and_values_of_every_layer(facts: GgufFacts) -> None:
 
 def test_the_estimate_is_the_sum_of_its_parts_and_says_so(facts: GgufFacts) -> None:
     found = estimate(facts, settings(cells=1024), 8 * GIB)
-    assert found.bytes == found.weights + found.cache + found.working
+    assert found.bytes == found.weights + found.cache + found.working + found.stored
     assert found.weights == facts.tensor_bytes
     assert found.cache == 1024 * cell_bytes(facts, "f16")
     assert "1024 tokens 128 MiB" in str(found)
@@ -63,3 +74,58 @@ def test_there_is_always_a_least_cache(facts: GgufFacts) -> None:
 
 def test_a_request_needs_no_more_cells_than_it_may_have_tokens(facts: GgufFacts) -> None:
     assert estimate(facts, settings(context_length=2048), 64 * GIB).cells == 2048
+
+
+def test_stored_beginnings_take_what_the_model_leaves_and_are_no_reason_to_refuse_it(
+    facts: GgufFacts,
+) -> None:
+    roomy = estimate(facts, settings(cells=1024), 8 * GIB)
+    assert roomy.stored == Generator().prefix_memory
+    assert "beginnings of prompts up to 256 MiB" in str(roomy)
+    without = roomy.bytes - roomy.stored
+    tight = estimate(facts, settings(cells=1024), without + 5_000_000)
+    assert tight.stored == 5_000_000
+    none = estimate(facts, settings(cells=1024), without)
+    assert none.bytes == without
+    assert "beginnings" not in str(none)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path / "models")
+    tiny_model.install(found, "large", tiny_model.tiny_gguf(1))
+    tiny_model.install(found, "small", tiny_model.tiny_gguf(2))
+    return found
+
+
+def order_of_large(store: Store, **generator: object) -> tuple[GeneratorOrder, Estimate]:
+    (large,) = [model for model in store.list() if model.name == "large"]
+    return generator_order(large, Library(store), settings(**generator), GIB)
+
+
+def test_a_draft_model_travels_with_the_order_and_its_memory_is_counted(store: Store) -> None:
+    plain, alone = order_of_large(store)
+    drafted, both = order_of_large(store, draft_models={"large": "small", "other": "large"})
+    assert plain.draft_model is None
+    assert drafted.draft_model is not None
+    assert drafted.draft_model.name == "small"
+    assert both.weights == 2 * alone.weights
+    assert both.cache == 2 * alone.cache
+    assert order_of_large(store, draft_models={"large": "small"}, draft=False)[0].draft_model is None
+
+
+def test_a_draft_model_that_cannot_be_is_named_with_the_setting(store: Store) -> None:
+    with pytest.raises(SetupError, match=r"generator\.draft_models has absent draft for large, but"):
+        order_of_large(store, draft_models={"large": "absent"})
+    keys = tiny_model.keys("other")
+    for key in ("tokens", "scores", "token_type"):
+        kind, (item, values) = keys[f"tokenizer.ggml.{key}"]
+        keys[f"tokenizer.ggml.{key}"] = (kind, (item, values[:-1]))
+    vocabulary = tiny_model.VOCABULARY - 1
+    keys["llama.vocab_size"] = (tiny_model.U32, vocabulary)
+    tensors = tiny_model.tensors()
+    for name in ("token_embd.weight", "output.weight"):
+        tensors[name] = tensors[name][:vocabulary]
+    tiny_model.install(store, "other", tiny_model.gguf(keys, tensors))
+    with pytest.raises(SetupError, match=r"its vocabulary of 259 tokens is another than that of 260"):
+        order_of_large(store, draft_models={"large": "other"})

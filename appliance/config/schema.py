@@ -66,6 +66,13 @@ class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     draft: Annotated[
         bool, Meta(description="guess ahead where an answer repeats its context, and check the guesses")
     ] = True
+    draft_models: Annotated[
+        dict[str, str],
+        Meta(
+            max_length=64,
+            description="for each model, an installed smaller one of its vocabulary that drafts for it",
+        ),
+    ] = {}
     memory: Annotated[
         int,
         Meta(

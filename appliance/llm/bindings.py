@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -196,6 +197,13 @@ class LlamaVocabulary:
 
     def special_texts(self) -> tuple[str, ...]:
         return self._special_texts
+
+    def digest(self) -> bytes:
+        """Equal for vocabularies in which every number stands for the same text."""
+        found = hashlib.sha256()
+        for token in range(self.size):
+            found.update((llama.llama_vocab_get_text(self._vocab, token) or b"") + b"\0")
+        return found.digest()
 
 
 class LlamaSampler:

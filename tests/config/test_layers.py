@@ -66,6 +66,8 @@ def another(setting: Setting) -> tuple[Any, str]:
     if isinstance(default, dict):
         if setting.key == "routing.aliases":
             return {"fast": ("a", "b")}, '{fast = ["a", "b"]}'
+        if setting.key == "generator.draft_models":
+            return {"large": "small"}, '{large = "small"}'
         return {"a": 2.0}, "{a = 2}"
     if setting.key == "access.origins":
         return ("https://one", "http://two:8"), " https://one, http://two:8 ,"
