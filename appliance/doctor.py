@@ -52,6 +52,7 @@ class EngineFacts(msgspec.Struct, frozen=True):
     """What the compute libraries say, asked in a process of their own."""
 
     devices: tuple[str, ...]
+    variant: str
     system_info: str
     onnxruntime: str
     onnxruntime_telemetry: str
@@ -116,7 +117,8 @@ def _engines() -> Iterator[Finding]:
         return
     for device in facts.devices:
         yield Finding("Engines", "ggml device", device)
-    yield Finding("Engines", "ggml variant", facts.system_info)
+    yield Finding("Engines", "ggml variant", facts.variant or "compiled for this processor alone")
+    yield Finding("Engines", "ggml instructions", facts.system_info)
     yield Finding("Engines", "onnxruntime", facts.onnxruntime)
     level: Literal["ok", "problem"] = "ok" if facts.onnxruntime_telemetry == "off" else "problem"
     yield Finding("Engines", "telemetry", f"onnxruntime's is {facts.onnxruntime_telemetry}", level)
@@ -143,7 +145,11 @@ def probe_engines() -> EngineFacts:
     bindings.load_compute_backends()
     telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
     return EngineFacts(
-        bindings.compute_devices(), bindings.system_info(), session.library_version(), telemetry
+        bindings.compute_devices(),
+        bindings.cpu_variant(),
+        bindings.system_info(),
+        session.library_version(),
+        telemetry,
     )
 
 

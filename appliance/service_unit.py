@@ -68,7 +68,7 @@ RestrictRealtime=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @obsolete
-SystemCallFilter=sched_setaffinity setrlimit prlimit64 setpriority seccomp
+SystemCallFilter=sched_setaffinity mbind setrlimit prlimit64 setpriority seccomp
 SystemCallErrorNumber=EPERM
 KeyringMode=private
 

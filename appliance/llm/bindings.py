@@ -43,6 +43,7 @@ FLASH_ATTENTION = {
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 RECENT_LOG_LINES = 40
+_VARIANT = "libggml-cpu-"  # begins the names of the CPU backends that are each for some processors
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fdopen.argtypes, _libc.fdopen.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
@@ -99,6 +100,20 @@ def compute_devices() -> tuple[str, ...]:
             words.append(read(device).decode(errors="replace").strip())
         texts.append(": ".join(words))
     return tuple(texts)
+
+
+def cpu_variant() -> str:
+    """For which generation of processors the loaded CPU backend was compiled; empty: for this one."""
+    loaded = next((path for path in _mapped_files() if path.name.startswith(_VARIANT)), None)
+    if loaded is None:
+        return ""
+    there = len(list(loaded.parent.glob(f"{_VARIANT}*.so")))
+    return f"{loaded.stem.removeprefix(_VARIANT)}, of {there} that are here"
+
+
+def _mapped_files() -> set[Path]:
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {Path(fields[5]) for line in lines if len(fields := line.split(maxsplit=5)) == 6}
 
 
 @contextlib.contextmanager
