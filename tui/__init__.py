@@ -4,6 +4,7 @@
     app.py              the app: which screen is up, language, look, connection
     host.py             what a screen finds in the app
     backend.py          the one owner of the HTTP client; runs calls on few threads, any can be cancelled
+    clock.py            the time
     feeds.py            what is asked again and again, and which screen wants it
     messages.py         what the parts tell each other
     language.py texts/  every sentence, in English and Chinese

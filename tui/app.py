@@ -23,6 +23,7 @@ from tui.host import Host
 from tui.language import LANGUAGES, say
 from tui.messages import Fed
 from tui.screens.base import HearthScreen
+from tui.widgets.bars import Navigation
 
 # place → (module, screen); in the order of their keys. A module is imported when its place is first gone to.
 PLACES = {
@@ -44,7 +45,7 @@ class HearthApp(Host):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "help", "frame.help", key_display="?"),
         Binding("ctrl+p", "command_palette", "frame.palette_short", show=False, priority=True),
-        Binding("ctrl+q", "quit", "frame.quit", priority=True),
+        Binding("ctrl+q", "quit", "frame.quit", priority=True, show=False),
         Binding("q", "quit", "frame.quit", show=False),
         Binding("ctrl+t", "next_theme", "frame.next_theme", show=False),
         Binding("ctrl+l", "next_language", "frame.next_language", show=False),
@@ -90,6 +91,9 @@ class HearthApp(Host):
     def action_go(self, place: str) -> None:
         if len(self.screen_stack) == 1:  # a question is answered first
             self.switch_mode(place)
+
+    def on_navigation_chosen(self, message: Navigation.Chosen) -> None:
+        self.action_go(message.place)
 
     def action_help(self) -> None:
         from tui.dialogs.help import Help

@@ -45,6 +45,7 @@ THEMES = (
             "scrollbar-hover": "#e8935a",
             "scrollbar-active": "#e8935a",
             "button-color-foreground": "#17181a",
+            "button-focus-text-style": "bold",
         },
     ),
     Theme(
@@ -77,6 +78,7 @@ THEMES = (
             "scrollbar-hover": "#a8521c",
             "scrollbar-active": "#a8521c",
             "button-color-foreground": "#faf8f4",
+            "button-focus-text-style": "bold",
         },
     ),
     Theme(

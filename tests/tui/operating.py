@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from textual.pilot import Pilot
 
@@ -17,6 +17,7 @@ from tui.choices import Choices
 from tui.start import door
 
 Given = ParamSpec("Given")
+Value = TypeVar("Value")
 
 PATIENCE = 20.0
 NARROW, WIDE = (80, 24), (120, 40)
@@ -60,15 +61,15 @@ async def operating(
 ) -> AsyncIterator[Operator]:
     """The UI on the server at `url`, in a terminal of that size."""
     app = HearthApp(partial(door, url, key, None), Choices(None, **choices))
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         yield Operator(app, pilot)
 
 
-def operated(test: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Given, None]:
+def operated(test: Callable[Given, Coroutine[Any, Any, Value]]) -> Callable[Given, Value]:
     """A test that awaits."""
 
     @functools.wraps(test)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Value:
+        return asyncio.run(test(*args, **kwargs))
 
     return run

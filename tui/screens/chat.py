@@ -16,7 +16,7 @@ from textual.widgets import Markdown, OptionList, Select
 from textual.widgets.option_list import Option
 
 from appliance.errors import HearthError
-from tui import format
+from tui import clock, format
 from tui.conversation import Conversation, Parameters, Turn, distinct, place
 from tui.dialogs.parameters import ParametersQuestion
 from tui.dialogs.passage import Passage
@@ -155,15 +155,15 @@ class Chat(HearthScreen):
         await transcript.mount_all([*([_TurnText(question)] if question else []), shown])
         transcript.anchor()
         self._show_sources([])
-        began, first, pieces = time.monotonic(), 0.0, 0
+        began, first, pieces = clock.ticks(), 0.0, 0
         note = say("chat.stopped")
         try:
             async for said in self.stream(self._request(), say("chat.answering", model=self._model)):
-                first = first or time.monotonic() - began
+                first = first or clock.ticks() - began
                 pieces += len(said)
                 await shown.add("".join(words for words in said if isinstance(words, str)))
                 answer.sources += [source for source in said if not isinstance(source, str)]
-            rate = pieces / max(1e-3, time.monotonic() - began - first)
+            rate = pieces / max(1e-3, clock.ticks() - began - first)
             note = say("chat.figures", model=self._model, first=format.seconds(first), rate=format.rate(rate))
         except HearthError as error:
             note = f"✗ {error.message}  → {advice(error)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -13,7 +12,7 @@ from textual.widgets import DataTable, Static
 
 from appliance.admin import ModelJob, ModelStatus, ModelStatusList
 from appliance.client import RemoteError
-from tui import format
+from tui import clock, format
 from tui.dialogs.folder import Chosen, FolderQuestion
 from tui.dialogs.load import LoadQuestion
 from tui.dialogs.text import TextQuestion
@@ -203,14 +202,14 @@ class Models(HearthScreen):
             return
         self.query_one("#models-answer").display = True
         messages = [{"role": "user", "content": prompt}]
-        began, first, text, pieces = time.monotonic(), 0.0, "", 0
+        began, first, text, pieces = clock.ticks(), 0.0, "", 0
         async for words in self.stream(
             lambda client: client.stream_chat(model.name, messages, max_completion_tokens=TRY_TOKENS),
             say("models.trying", name=model.name),
         ):
-            first = first or time.monotonic() - began
+            first = first or clock.ticks() - began
             text, pieces = text + "".join(words), pieces + len(words)
-            rate = (pieces - 1) / max(1e-3, time.monotonic() - began - first)
+            rate = (pieces - 1) / max(1e-3, clock.ticks() - began - first)
             figures = say("models.try_figures", first=format.seconds(first), rate=format.rate(rate))
             self._answer = Content.assemble(text, "\n", (figures, "$foreground-muted"))
             self.query_one("#answer", Static).update(self._answer)
@@ -243,14 +242,14 @@ def stays(model: ModelStatus) -> str:
     if model.is_pinned:
         return say("models.pinned")
     if model.expires_at is not None:
-        return say("models.stays_for", time=format.seconds(max(0.0, model.expires_at - time.time())))
+        return say("models.stays_for", time=format.seconds(max(0.0, model.expires_at - clock.now())))
     return say("models.while_room") if model.keep_alive < 0 else say("models.until_done")
 
 
 def _ago(moment: float | None) -> str:
     if moment is None:
         return say("models.never")
-    return say("models.ago", time=format.seconds(max(0.0, time.time() - moment)))
+    return say("models.ago", time=format.seconds(max(0.0, clock.now() - moment)))
 
 
 def _row(model: ModelStatus) -> tuple[Cell, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from rich.text import Text
+from rich.cells import cell_len
 from textual.app import ComposeResult, RenderResult
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.events import Click
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Static
@@ -59,23 +61,37 @@ class TopBar(Widget):
         )
 
 
-class Navigation(Static):
+class Navigation(Widget):
     """The places, the current one marked; a click goes there."""
+
+    class Chosen(Message):
+        def __init__(self, place: str) -> None:
+            super().__init__()
+            self.place = place
 
     def __init__(self, places: tuple[str, ...], current: str) -> None:
         super().__init__(id="navigation")
         self._places = places
         self._current = current
+        self._ends: list[tuple[int, str]] = []  # the cell where each place's name ends
 
     def render(self) -> RenderResult:
         names = [say(f"places.{place}") for place in self._places]
-        is_wide = sum(len(Text(name).plain.encode("utf-8")) + 4 for name in names) < self.size.width
-        parts: list[Content] = []
+        is_wide = sum(cell_len(name) + 4 for name in names) < self.size.width
+        line, self._ends = Content(" "), []
         for number, (place, name) in enumerate(zip(self._places, names, strict=True), start=1):
             label = f"{number} {name}" if is_wide else name
-            style = "bold $primary underline" if place == self._current else "$foreground-muted"
-            parts.append(Content.from_markup(f"[@click=app.go('{place}')]{label}[/]").stylize(style))
-        return Content(" ") + Content("  " if is_wide else " ").join(parts)
+            is_current = place == self._current
+            line += Content.styled(label, "bold underline $primary" if is_current else "$foreground-muted")
+            self._ends.append((line.cell_length, place))
+            line += Content("  " if is_wide else " ")
+        return line
+
+    def on_click(self, event: Click) -> None:
+        for end, place in self._ends:
+            if event.x <= end:
+                self.post_message(self.Chosen(place))
+                return
 
 
 class Waiting(Horizontal):

@@ -19,4 +19,6 @@ STYLES = {
 
 def state_text(model: ModelStatus) -> Cell:
     text = say(f"state.{model.state}", share=format.percent(model.progress))
+    if model.is_pinned:
+        text += " ⚓"
     return Content.styled(text, STYLES.get(model.state, "$text-warning"))

@@ -1,0 +1,101 @@
+"""Every screen as it should look, at 80x24 and 120x40: compared with the SVG kept in `snapshots`.
+
+`SNAPSHOTS=write` keeps what is shown now; look at it before it is committed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, TextArea
+
+from tests.tui import recorded
+from tests.tui.operating import NARROW, WIDE, Operator, operated
+from tui import clock
+from tui.app import HearthApp
+from tui.choices import Choices
+from tui.history import Sample
+
+KEPT = Path(__file__).parent / "snapshots"
+WRITES = os.environ.get("SNAPSHOTS") == "write"
+
+# scene → (keys from the overview on, what is seen when it is complete)
+SCENES: dict[str, tuple[list[str], str]] = {
+    "overview": ([], "74.2"),
+    "overview-plots": (["p"], "74.2"),
+    "models": (["2"], "loading 42%"),
+    "models-load": (["2", "l"], "free for models"),
+    "chat": (["3", *"hello", "enter"], "apt-file"),
+    "help": (["2", "question_mark"], "Everywhere"),
+}
+TONGUES = {"en": "hearth-dark", "zh": "hearth-light"}
+
+
+def series() -> list[Sample]:
+    """Five lively minutes."""
+    return [
+        Sample(
+            at=recorded.NOW - 300 + second,
+            tokens_per_second=60 + 30 * math.sin(second / 23) + 10 * math.sin(second / 5),
+            first_token_p50=0.08 + 0.02 * math.sin(second / 31),
+            first_token_p99=0.3 + 0.12 * math.sin(second / 17),
+            running=round(3 + 3 * math.sin(second / 40)),
+            waiting=max(0, round(2 * math.sin(second / 25))),
+            memory=(2 << 30) + second * (1 << 20),
+        )
+        for second in range(300)
+    ]
+
+
+def plain(svg: str) -> str:
+    """The words of a picture, row by row, for a reader of a failed comparison."""
+    rows: dict[str, list[str]] = {}
+    for row, text in re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>(.*?)</text>', svg):
+        rows.setdefault(row, []).append(text.replace("&#160;", " "))
+    return "\n".join("".join(row) for row in rows.values())
+
+
+async def picture(scene: str, size: tuple[int, int], tongue: str) -> str:
+    keys, seen = SCENES[scene]
+    app = HearthApp(recorded.door, Choices(None, language=tongue, theme=TONGUES[tongue]))
+    for sample in series():
+        app.history.add(sample)
+    async with app.run_test(size=size) as pilot:
+        operator = Operator(app, pilot)
+        await operator.sees(recorded.URL)
+        for key in keys:
+            await operator.press(key)
+        if tongue == "en":
+            await operator.until(lambda: any(word in operator.text for word in seen.split("|")), seen)
+        for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
+            field.cursor_blink = False
+        await operator.until(lambda: not app.animator._animations)
+        await pilot.pause(0.3)
+        return app.export_screenshot(title="Hearth")
+
+
+@pytest.mark.parametrize("tongue", TONGUES)
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_screen_looks_as_it_should(
+    scene: str, size: tuple[int, int], tongue: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: recorded.NOW)
+    monkeypatch.setattr(clock, "ticks", lambda: 0.0)
+    kept = KEPT / f"{scene}-{size[0]}x{size[1]}-{tongue}.svg"
+    if tongue == "zh" and size == WIDE:
+        pytest.skip("one size is enough for the second language")
+    shown = operated(picture)(scene, size, tongue)
+    if WRITES:
+        KEPT.mkdir(exist_ok=True)
+        kept.write_text(shown, "utf-8")
+        return
+    before = kept.read_text("utf-8")
+    if shown != before:
+        (tmp_path / kept.name).write_text(shown, "utf-8")
+        assert plain(shown) == plain(before), f"compare {tmp_path / kept.name} with {kept}"
+        raise AssertionError(f"the words are the same, colours or styles are not: {tmp_path / kept.name}")
