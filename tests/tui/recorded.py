@@ -97,7 +97,8 @@ def staged(recorded: dict[str, Any]) -> dict[str, Any]:
         "data": [
             {
                 "id": f"r{number}", "request": f"req-{number}", "kind": "chat", "model": chat["name"],
-                "phase": phase, "started_at": NOW - seconds, "seconds": seconds, "prompt_tokens": prompt, "cached_tokens": 0,
+                "phase": phase, "started_at": NOW - seconds, "seconds": seconds, "prompt_tokens": prompt,
+                "cached_tokens": 0,
                 "tokens": tokens,
             }
             for number, (phase, seconds, prompt, tokens) in enumerate(
