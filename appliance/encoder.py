@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance import errors
+from appliance import errors, memory
 from appliance.encoders.embed import Embedder
 from appliance.encoders.queue import Batch, BatchQueue, Place
 from appliance.encoders.rerank import Reranker
@@ -233,6 +233,7 @@ def run(connection: socket.socket) -> int:
             channel.send(Failed(id=0, error=errors.pack(error)))
             return 1
         server = Server(order, encoders, channel.send)
+        memory.give_back()
         channel.send(Ready(models=tuple(encoder.facts for encoder in encoders.values())))
         threading.Thread(
             target=read_commands, args=(channel, server.inbox), name="reader", daemon=True

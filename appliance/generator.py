@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from appliance import errors
+from appliance import errors, memory
 from appliance.llm import bindings
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
@@ -182,6 +182,7 @@ def serve(channel: WorkerChannel) -> int:
         chat_template=order.chat_template,
         seconds_per_template=order.seconds_per_template,
     )
+    memory.give_back()
     channel.send(Ready(models=(facts,)))
     most = order.slots + order.queue_requests
     preparation = Preparation(preparer, engine, channel, most, backend.refused_adapters)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,6 +15,8 @@ import pytest
 
 from models.embedded import Embedded, open_embedded
 from models.region import Region
+from tests.faults.hostile_packs import exported
+from tests.tiny_model import tiny_gguf
 
 EXECUTABLE = Path(__file__).parents[2] / "dist" / "hearth"
 ANNOUNCEMENT = "OpenAI API: "
@@ -42,10 +45,16 @@ def hearth(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def served(home: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+    with running(EXECUTABLE, home) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def running(executable: Path, home: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
     home.mkdir(exist_ok=True)
     environment = {"PATH": os.defpath, "HEARTH_HOME": str(home), "HEARTH_PULL": "never"}
     words = [
-        str(EXECUTABLE),
+        str(executable),
         "serve",
         "--port",
         "0",
@@ -135,3 +144,34 @@ def test_the_bundle_command_reads_it(home: Path, embedded: Embedded) -> None:
     assert done.returncode == 0, done.stderr
     assert all(model.name in done.stdout for model in embedded.list())
     assert hearth(home, "bundle", "verify", str(EXECUTABLE)).returncode == 0
+
+
+def test_it_is_signed(home: Path, embedded: Embedded) -> None:
+    signer = embedded.require_signer()
+    assert signer in hearth(home, "bundle", "list", str(EXECUTABLE)).stdout
+
+
+def test_it_makes_a_new_one_with_a_model_and_a_knowledge_base(tmp_path: Path) -> None:
+    (tmp_path / "own.gguf").write_bytes(tiny_gguf())
+    (tmp_path / "base.zip").write_bytes(exported())
+    words = ["--add", str(tmp_path / "own.gguf"), "--kb", str(tmp_path / "base.zip")]
+    made = tmp_path / "my-hearth"
+    done = hearth(tmp_path / "home", "bundle", *words, "--output", str(made))
+    assert done.returncode == 0, done.stderr
+    assert hearth(tmp_path / "home", "bundle", "verify", str(made)).returncode == 0
+    shutil.rmtree(tmp_path / "home")
+    with running(made, tmp_path / "home") as (http, _):
+        names = {card["id"] for card in http.get("/v1/models").json()["data"]}
+        assert "own" in names
+        base = wait_for_base(http)
+        found = http.post(f"/v1/vector_stores/{base}/search", json={"query": "Which valve is opened first?"})
+        assert "Valve 42" in found.json()["data"][0]["content"][0]["text"]
+
+
+def wait_for_base(http: httpx.Client) -> str:
+    for _ in range(600):
+        for base in http.get("/v1/vector_stores").json()["data"]:
+            if base["file_counts"]["completed"] == 1:
+                return str(base["id"])
+        time.sleep(0.1)
+    raise AssertionError("the knowledge base was not taken in within a minute")
