@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MOST_SECONDS = 3600
+MOST_SECONDS = 4 * 3600
 
 
 def names() -> list[str]:

@@ -1,4 +1,5 @@
-"""Offline mode as the kernel sees it: every connect and send of the whole server, traced, without a network.
+"""Offline mode as the kernel sees it: every connect and send of the whole server, and every file that it
+makes or changes, traced, without a network.
 
 Run from the repository's root:
 
@@ -7,7 +8,8 @@ Run from the repository's root:
 The script enters a network namespace of its own (`unshare -rn`), brings up loopback there, and starts the
 server under strace with every process that it starts. It asks for chats, streams, completions, embeddings
 and rerank, uploads a file, and even names a cloud platform in the settings. The last line is JSON:
-`non_loopback` must be 0. Exits with 77 where strace or user namespaces are missing.
+`non_loopback` must be 0, and so must `files_elsewhere`: files outside the home, the temporary directory and
+caches of compiled Python. Exits with 77 where strace or user namespaces are missing.
 """
 
 from __future__ import annotations
@@ -43,7 +45,15 @@ discover = true
 health_seconds = 0.2
 models = [{name = "big"}]
 """
-CALL = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg|bind)\(\d+, .*?sa_family=(AF_\w+)(.*)")
+CALL = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg|bind)\(\d+(?:<[^>]*>)?, .*?sa_family=(AF_\w+)(.*)")
+FILE_CALLS = (
+    "openat open creat mkdir mkdirat unlink unlinkat rmdir rename renameat renameat2 link linkat symlink "
+    "symlinkat truncate chmod fchmodat mknod mknodat"
+)
+FILE_CALL = re.compile(rf"\b({'|'.join(FILE_CALLS.split())})\((.*)\) = (-?\d+)")
+PATH = re.compile(r'(?:(AT_FDCWD|\d+)(?:<([^>]*)>)?, )?"((?:[^"\\]|\\.)*)"')
+WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
+DEVICES = ("/dev/null", "/dev/tty", "/proc/self/", "/proc/thread-self/")
 ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 
 
@@ -73,9 +83,11 @@ def inside() -> int:
         (home / "hearth.toml").write_text(SETTINGS)
         trace = Path(directory) / "trace"
         asked = serve_and_ask(home, trace)
-        figures = read_trace(trace.read_text("utf-8", "replace")) | asked
+        text = trace.read_text("utf-8", "replace")
+        figures = read_trace(text) | read_files(text, (directory, tempfile.gettempdir())) | asked
     print(json.dumps(figures))
-    return 0 if figures["non_loopback"] == 0 and figures["wrong_answers"] == 0 else 1
+    wrong = figures["non_loopback"] or figures["files_elsewhere"] or figures["wrong_answers"]
+    return 1 if wrong else 0
 
 
 def bring_up_loopback() -> None:
@@ -93,7 +105,8 @@ def serve_and_ask(home: Path, trace: Path) -> dict[str, Any]:
     ]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    strace = "strace -f -qq -s 0 -e trace=socket,connect,sendto,sendmsg,sendmmsg,bind -o".split()
+    calls = ",".join(["socket,connect,sendto,sendmsg,sendmmsg,bind", *FILE_CALLS.split()])
+    strace = f"strace -f -qq -y -s 0 -e trace={calls} -o".split()
     serve = [sys.executable, "-P", "-m", "appliance", "serve", "--port", str(port), *flags]
     process = subprocess.Popen(
         [*strace, str(trace), *serve], env=own_environment(home), stderr=subprocess.DEVNULL
@@ -134,6 +147,10 @@ def ask_everything(http: httpx.Client) -> list[tuple[str, int]]:
         ("/v1/rerank", {"model": RERANK, "query": "one", "documents": ["one", "two"]}),
         ("/v1/vector_stores", {"name": "base"}),
         ("/admin/v1/config/reload", {}),
+        ("/v1/conversations", {}),
+        ("/v1/chat/completions", chat | {"store": True}),
+        ("/admin/v1/backups", {}),
+        ("/admin/v1/audit/verify", {}),
     ]
     statuses = [(path, http.post(path, json=body).status_code) for path, body in bodies]
     statuses += [
@@ -163,6 +180,23 @@ def read_trace(text: str) -> dict[str, Any]:
         "non_loopback": len(elsewhere),
         "elsewhere": elsewhere[:20],
     }
+
+
+def read_files(text: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Files that were made, changed or removed, and which of them lie elsewhere."""
+    made: set[str] = set()
+    for line in text.splitlines():
+        found = FILE_CALL.search(line)
+        if found is None or int(found[3]) < 0:
+            continue
+        if found[1] in ("open", "openat") and not WRITES.search(found[2]):
+            continue
+        for _, below, name in PATH.findall(found[2]):
+            made.add(name if name.startswith("/") or not below else f"{below}/{name}")
+    elsewhere = sorted(
+        name for name in made if not name.startswith((*allowed, *DEVICES)) and "/__pycache__" not in name
+    )
+    return {"files_written": len(made), "files_elsewhere": len(elsewhere), "files": elsewhere[:20]}
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Client:
 
     def wait_for_text(self) -> None:
         received = b""
-        while received.count(b"data: {") < 2:
+        while received.count(b"data: {") < 2 and b"data: [DONE]" not in received:
             piece = self._socket.recv(65_536)
             if not piece:
                 return
@@ -186,6 +186,9 @@ def run(count: int, seed: int, directory: Path) -> Tally:
             tally.free_p99[moment] = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
             tally.free_most = max(tally.free_most, ordered[-1])
         house.server.stop()
+    except TimeoutError as error:
+        state = [house.requests(), house.server.http.get("/admin/v1/status").json()["workers"]]
+        raise AssertionError(f"an answer did not come: {state}\n{house.server.log[-2000:]}") from error
     finally:
         house.server.end()
     return tally

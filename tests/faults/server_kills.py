@@ -116,7 +116,7 @@ class House:
                 self.tally.requests += 1
                 if took >= HANGS_AFTER - 0.5:
                     self.tally.hung += 1
-                    self._tell(f"{kind} hung: {error!r}")
+                    self._tell(f"{kind} hung: {error!r}; {self._state()}")
                 else:
                     self._count_cut(generation, kind, error)
             return False
@@ -132,6 +132,16 @@ class House:
             self._tell(f"{kind}: {error!r} of a living gateway")
         else:
             self.tally.cut_by_gateway += 1
+
+    def _state(self) -> str:
+        """What the server knows of its requests, for whoever looks into a hang."""
+        try:
+            with httpx.Client(base_url=self.server.url, timeout=5, trust_env=False) as http:
+                requests = http.get("/admin/v1/requests").text
+                workers = http.get("/admin/v1/status").json()["workers"]
+        except (httpx.HTTPError, ValueError) as error:
+            return repr(error)
+        return f"{requests} {workers} {self.server.log[-1500:]}"
 
     def _tell(self, problem: str) -> None:
         if len(self.tally.problems) < 20:
