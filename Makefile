@@ -7,7 +7,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run setup setup-dev test-models test check format bench binary lock clean
+.PHONY: help run setup setup-dev test-models test clients check format bench binary lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # -S -E: set-up needs the standard library only, and starts faster without the rest.
@@ -38,6 +38,11 @@ test-models: setup-dev
 test: test-models ## Set up and pass the tests (PYTEST_ARGS='-k words')
 	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
 
+clients: ## Test with LangChain, LiteLLM, LlamaIndex and schemathesis, on the pack starter (500 MB more to install)
+	@$(BOOTSTRAP) clients
+	@$(VENV_PYTHON) -m appliance models pull --pack starter
+	@.venv-clients/bin/python -m pytest -c tests/clients/ecosystem/pytest.ini tests/clients/ecosystem $(PYTEST_ARGS)
+
 check: setup-dev ## Lint, formatting and strict types
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
@@ -59,5 +64,5 @@ lock: ## Make the locks from pyproject.toml, keeping pins that still fit (UPGRAD
 	@$(PYTHON) build/relock.py
 
 clean: ## Remove .venv and everything made here; compiled wheels and models stay in their own directories
-	rm -rf .venv .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-clients .work dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find appliance models tui tests build -name __pycache__ -type d -prune -exec rm -rf {} +

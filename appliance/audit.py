@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 # request: one HTTP request; background: the work that one left behind; batch: one line of a batch.
 # start, stop: of the server. lost: lines that could not be written. retention: old lines were removed.
-Event = Literal["request", "background", "batch", "start", "stop", "lost", "retention"]
+Event = Literal["request", "background", "batch", "tool", "start", "stop", "lost", "retention"]
 Privacy = Literal["", "told", "redacted", "kept-local"]
 Fault = Literal[
     "edited", "deleted", "reordered", "replaced", "cut", "rewritten", "unreadable", "head", "lost", "noted"

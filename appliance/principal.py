@@ -37,9 +37,9 @@ class Rates(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Grant(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a credential allows. A scope is shell patterns of names (`*` is all), None: no restriction.
 
-    `routes` are patterns of paths, or of `METHOD path`. `tools`: server-side tools. `namespace`: what shares
-    computed prompts; empty: as the settings say. `keeps_content`: prompts of this credential may stand in the
-    audit log.
+    `routes` are patterns of paths, or of `METHOD path`. `tools`: server-side tools; None: none of them.
+    `namespace`: what shares computed prompts; empty: as the settings say. `keeps_content`: prompts of this
+    credential may stand in the audit log.
     """
 
     role: Role = "user"
@@ -79,7 +79,7 @@ class Principal(Struct, frozen=True):
         return _matches(self.grant.bases, id) or _matches(self.grant.bases, name)
 
     def may_use_tool(self, name: str) -> bool:
-        return _matches(self.grant.tools, name)
+        return self.grant.tools is not None and _matches(self.grant.tools, name)
 
     def may_call(self, method: str, path: str) -> bool:
         return _matches(self.grant.routes, path) or _matches(self.grant.routes, f"{method} {path}")

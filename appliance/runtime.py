@@ -17,7 +17,7 @@ from functools import partial
 from typing import cast
 
 from appliance import memory, paths
-from appliance.activity import Activities
+from appliance.activity import Activities, request_id
 from appliance.archive import Archive
 from appliance.backup.shelf import Shelf
 from appliance.config.reload import Configuration
@@ -46,6 +46,7 @@ from appliance.telemetry.history import FINE_STEP, Gauges, Recorder
 from appliance.telemetry.logs import LogLines
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.observers import Observers
+from appliance.tools.service import CallRecord, Tools
 from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
 from appliance.workers.supervisor import State, Supervisor
 from models.library import Library, ModelSource
@@ -114,6 +115,7 @@ class Runtime:
         self.router = self._open_router()
         self._source = source
         self._stock = Stock(source.store, self._take_in) if isinstance(source, Library) else None
+        self.tools = Tools(settings.tools, self.guard.check, self._audit_call)
         self._watching: asyncio.Task[None] | None = None
         self._sampling: asyncio.Task[None] | None = None
         self._archive = (
@@ -218,6 +220,9 @@ class Runtime:
         self.guard.enforce()
         self.guard.install()
         self.guard.watch(asyncio.get_running_loop())
+        if Tools.needs_sockets(self.settings.tools):  # to loopback: the guard lets nothing else pass
+            log.info("the kernel's seal is left off: tools.http or tools.servers name addresses")
+            return
         self.is_sealed = seal()
 
     def _take_in(self, model: Installed) -> bool:
@@ -229,6 +234,18 @@ class Runtime:
         routing = self.settings.routing
         self.router.reload(routing, self._local_models(routing.local_quality))
         return True
+
+    def _audit_call(self, call: CallRecord) -> None:
+        if self.audit is None:
+            return
+        entry = self.audit.entry(
+            "tool",
+            user=call.user,
+            request=request_id.get(),
+            seconds=call.seconds,
+            detail=f"{call.server}/{call.tool}: {call.outcome}, {call.size} bytes",
+        )
+        self.audit.admit(always=True).fill(entry)
 
     # Life
 
@@ -269,6 +286,7 @@ class Runtime:
             await self._archive.stop()
         encoders = [self._encoder.supervisor.stop(patience)] if self._encoder else []
         await asyncio.gather(self.residency.stop(patience), *encoders)
+        await self.tools.close()
         await self.router.close()
         await self.access.stop()
         if self.audit is not None:

@@ -1,4 +1,5 @@
-"""Sets up .venv from the locks: ``python3 build/bootstrap.py run`` (to serve) or ``dev`` (to test).
+"""Sets up .venv from the locks: ``python3 build/bootstrap.py run`` (to serve) or ``dev`` (to test);
+``clients`` sets up .venv-clients beside it.
 
 Only the entry: it owns the refusal of an unfit Python, which must work on any Python, and the exit
 status. A second run with nothing to do costs one hash of the lock and touches neither pip nor network.
@@ -19,16 +20,19 @@ def main() -> int:
             "make run PYTHON=/path/to/python3.11\n"
         )
         return 1
-    if len(sys.argv) != 2 or sys.argv[1] not in ("run", "dev"):
-        sys.stderr.write("usage: python3 build/bootstrap.py run|dev\n")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("run", "dev", "clients"):
+        sys.stderr.write("usage: python3 build/bootstrap.py run|dev|clients\n")
         return 2
 
+    from clients_environment import ensure_clients
     from setup_environment import ensure_environment
     from setup_failure import SetupError, report
     from setup_layout import LOG
 
     try:
-        ensure_environment(dev=sys.argv[1] == "dev")
+        ensure_environment(dev=sys.argv[1] != "run")
+        if sys.argv[1] == "clients":
+            ensure_clients()
     except SetupError as error:
         sys.stderr.write(report(error, str(LOG)))
         return 1

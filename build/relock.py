@@ -1,8 +1,8 @@
-"""Makes requirements.lock and requirements-dev.lock from pyproject.toml: ``make lock``.
+"""Makes requirements.lock and those of dev and clients from pyproject.toml: ``make lock``.
 
 Pins that still satisfy pyproject stay; ``make lock UPGRADE=1`` takes the newest of everything. The
 resolver lives in an environment of its own under .work, so it is no dependency of the product.
-Neither lock names where the packages come from: that is each machine's own setting.
+No lock names where the packages come from: that is each machine's own setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import venv
 from pathlib import Path
 
-from setup_layout import DEV_LOCK, ROOT, RUN_LOCK, WORK
+from setup_layout import CLIENTS_LOCK, DEV_LOCK, ROOT, RUN_LOCK, WORK
 
 RESOLVER = "uv==0.13.8"
 TOOL_HOME = WORK / "relock"
@@ -25,7 +25,7 @@ HEADER = """\
 
 
 def main() -> int:
-    """Write both locks; the exit status is the resolver's."""
+    """Write the locks; the exit status is the resolver's."""
     resolver = TOOL_HOME / "bin" / "uv"
     if not resolver.exists():
         venv.create(TOOL_HOME, with_pip=True, clear=True)
@@ -41,6 +41,8 @@ def main() -> int:
         (RUN_LOCK, "dependencies and group native", ["pyproject.toml", "--group", "native"]),
         # Constrained by the first, so that tests run on what is served.
         (DEV_LOCK, "group dev, constrained by requirements.lock", ["--group", "dev", "-c", RUN_LOCK.name]),
+        # An environment of its own: these clients do not agree with what we serve with.
+        (CLIENTS_LOCK, "group clients", ["--group", "clients"]),
     ]
     for lock, what, sources in wanted:
         done = subprocess.run([*compile_lock, *sources, "-o", lock.name], cwd=ROOT, stdout=subprocess.DEVNULL)

@@ -80,7 +80,7 @@ def ensure_environment(*, dev: bool) -> None:
         return
     WORK.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with _turnstile(), LOG.open("w", buffering=1) as log:
+    with turnstile(), LOG.open("w", buffering=1) as log:
         stamp = read_stamp()
         steps = outdated(needs.keys, stamp)
         if steps:
@@ -215,7 +215,7 @@ class _Setup:
             log=self._log,
             progress=progress,
             read_line=reader,
-            env=_tool_environment(os.environ),
+            env=tool_environment(os.environ),
             cwd=ROOT,
         )
         progress.finish()
@@ -231,7 +231,7 @@ def _requirements(name: str, pins: list[Pin]) -> Path:
     return path
 
 
-def _tool_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def tool_environment(environ: Mapping[str, str]) -> dict[str, str]:
     env = {key: value for key, value in environ.items() if key not in _MISLEADING_VARIABLES}
     ours = shlex.join([*CMAKE_OPTIONS, f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={LEAN_CMAKE}"])
     return env | {
@@ -266,7 +266,7 @@ def _refuse_missing_tools(to_compile: list[str]) -> None:
 
 
 @contextmanager
-def _turnstile() -> Iterator[None]:
+def turnstile() -> Iterator[None]:
     """Let one set-up of this directory through at a time; a second one waits."""
     with TURNSTILE.open("w") as file:
         try:

@@ -8,10 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RUN_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
+CLIENTS_LOCK = ROOT / "requirements-clients.lock"
 LEAN_CMAKE = ROOT / "build" / "lean.cmake"
 
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
+CLIENTS_VENV = ROOT / ".venv-clients"
+CLIENTS_STAMP = CLIENTS_VENV / "hearth-setup.json"
 # Inside .venv, so that removing .venv removes the memory of it.
 STAMP = VENV / "hearth-setup.json"
 

@@ -59,10 +59,18 @@ def own_environment(home: Path) -> dict[str, str]:
 class Served:
     """A running `hearth serve`. Use `wait_ready` before asking a model, and `stop` at the end.
 
-    A home that has models already keeps them; another one sees those that all tests share.
+    A home that has models already keeps them; another one sees those that all tests share. `program`: another
+    than the one these tests run in.
     """
 
-    def __init__(self, home: Path, models: Iterable[str], settings: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        home: Path,
+        models: Iterable[str],
+        settings: Iterable[str] = (),
+        *,
+        program: list[str] | None = None,
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         if not (home / "models").exists():
@@ -70,7 +78,7 @@ class Served:
         lines = [*SINGLE_THREADED, "pull=never", f"models={','.join(models)}", *settings]
         flags = [word for line in lines for word in ("--set", line)]
         self.process = subprocess.Popen(
-            [*paths.self_command(), "serve", "--port", "0", *flags],
+            [*(program or paths.self_command()), "serve", "--port", "0", *flags],
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,

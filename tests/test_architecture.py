@@ -54,6 +54,7 @@ LEVELS = {
     "appliance.security": (2, "keys, roles, audit, egress"),
     "appliance.telemetry": (2, "figures of records"),
     "appliance.stock": (2, "model files on disk and the jobs with them; not what is served"),
+    "appliance.tools": (2, "what the server runs for a model; knows no surface"),
     "appliance.runtime": (3, "the composition root: everything below, put together"),
     "appliance.api": (4, "HTTP in front of the runtime"),
     "appliance.connection": (5, "one client's connection: uvicorn's, with limits"),

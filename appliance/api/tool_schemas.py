@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -9,7 +10,8 @@ from msgspec import Meta, Struct
 MAX_TOOLS = 128
 Refused = Any
 
-ToolName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}(?![\s\S])")]
+NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}(?![\s\S])"
+ToolName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 CallId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -66,3 +68,7 @@ Functions = Annotated[list[FunctionDefinition], Meta(max_length=MAX_TOOLS)]
 ToolCalls = Annotated[list[ToolCallEntry], Meta(max_length=MAX_TOOLS)]
 AnyToolChoice = Literal["none", "auto", "required"] | ToolChoiceEntry
 AnyFunctionChoice = Literal["none", "auto"] | FunctionName
+
+
+def is_tool_name(name: str) -> bool:
+    return re.match(NAME_PATTERN, name) is not None

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, field
 from appliance.config.access import Access, Tls
 from appliance.config.audit import Audit, Privacy
 from appliance.config.routing import Routing
+from appliance.config.tools import Tools
 
 MiB = 1024 * 1024
 
@@ -299,3 +300,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls: Tls = field(default_factory=Tls)
     access: Access = field(default_factory=Access)
     routing: Routing = field(default_factory=Routing)
+    tools: Tools = field(default_factory=Tools)

@@ -1,13 +1,14 @@
 """A sequence under a constraint: every token fits, and the text is whole before the token budget ends.
 
 Knows how to get out: from wherever the text stands, a shortest valid ending is found in time, and taken when
-the next token would make it too long. Pure but for the matcher it drives.
+the next token would make it too long, or when the text goes in circles. Pure but for the matcher it drives.
 """
 
 from __future__ import annotations
 
 from appliance.errors import InternalError, InvalidValue
 from appliance.llm.backend import Logits, Sampler
+from appliance.llm.circles import Circles
 from appliance.llm.grammar import LONGEST_CLOSING, Matcher
 
 
@@ -61,6 +62,13 @@ class Closing:
             self._way_out = self._matcher.closing(at_most=room)
         return self._matcher.any_end if self._way_out == [] else self._next_out()
 
+    def leave(self, room: int) -> bool:
+        """Walk out from where the text stands, if that can be done within `room` tokens."""
+        way_out = self._matcher.closing(at_most=room)
+        if way_out is not None:
+            self._way_out, self.is_closing = way_out, True
+        return self.is_closing
+
     def has_moved(self, tokens: list[int]) -> None:
         """The text has grown by `tokens`, which had to come. They begin the way out too, if one is known."""
         known, self._way_out = self._way_out, None
@@ -85,6 +93,8 @@ class Constrained:
         self._matcher = matcher
         self._closing = Closing(matcher, budget)
         self._budget = budget
+        self._circles = Circles()
+        self.went_in_circles = False
 
     def fork(self) -> Constrained:
         """The same constraint from its beginning, for another choice of the request."""
@@ -104,6 +114,8 @@ class Constrained:
         if self._matcher.ends(token):
             return token
         self._matcher.accept(token)
+        if self._circles.add((token,)) and not self._closing.is_closing:
+            self.went_in_circles = self._closing.leave(room - 1)
         return token
 
     def _pick_allowed(self, sampler: Sampler, logits: Logits, row: int) -> int:
@@ -124,6 +136,7 @@ class Constrained:
         for token in tokens:
             self._matcher.accept(token)
         self._closing.has_moved(tokens)
+        self._circles.add(tokens)
         return tokens
 
     @property
@@ -134,4 +147,4 @@ class Constrained:
     @property
     def was_closed(self) -> bool:
         """Whether the token budget, not the model, ended the text."""
-        return self._closing.is_closing
+        return self._closing.is_closing and not self.went_in_circles

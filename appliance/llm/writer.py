@@ -13,6 +13,7 @@ from appliance.llm.dialects.stream import joined
 from appliance.llm.sequence import LONGEST_BURST, Sequence
 from appliance.records import Delta, FinishReason, TokenLogprob
 
+CIRCLES = "the answer repeated itself without end, and was brought to a valid end"
 CLOSED_EARLY = "the answer was brought to a valid end where max_tokens or the context left no room for more"
 
 
@@ -106,9 +107,12 @@ class Writer:
         return self._limit(sequence)  # the constraint stands behind the last of them already
 
     def _warnings(self, sequence: Sequence) -> tuple[str, ...]:
-        constraint = sequence.constraint
-        was_closed = constraint is not None and constraint.was_closed
-        return (*sequence.answer.warnings, CLOSED_EARLY) if was_closed else sequence.answer.warnings
+        constraint, warnings = sequence.constraint, sequence.answer.warnings
+        if constraint is None:
+            return warnings
+        if constraint.went_in_circles:
+            return (*warnings, CIRCLES)
+        return (*warnings, CLOSED_EARLY) if constraint.was_closed else warnings
 
     def _ends(self, sequence: Sequence, token: int) -> bool:
         return self._vocabulary.ends_generation(token) and not (

@@ -12,10 +12,11 @@ from appliance.api.anthropic.replies import Writer as MessageWriter
 from appliance.api.generation import now
 from appliance.api.ollama.replies import Shape
 from appliance.api.ollama.replies import Writer as LineWriter
-from appliance.api.responses.events import Event, Writer
+from appliance.api.responses.events import Event
 from appliance.api.responses.replies import ResponseBody
 from appliance.api.responses.schemas import Item
 from appliance.api.responses.turns import turns_of
+from appliance.api.responses.writer import Writer
 from appliance.errors import Unavailable
 from appliance.records import Delta, Ended, Started, Timings, ToolCallDelta, Usage
 

@@ -186,3 +186,40 @@ def test_choices_go_their_own_ways(compiler: GrammarCompiler) -> None:
     assert first.pick(Greedy(0, logits), logits, 0, 10) == ord("a")
     logits[ord("b")] = 2
     assert second.pick(Greedy(0, logits), logits, 0, 10) == ord("b")
+
+
+class Babbler:
+    """Says the same few words for ever, whatever the mask allows."""
+
+    is_greedy = True
+
+    def __init__(self) -> None:
+        self.said = 0
+
+    def logits(self) -> np.ndarray[Any, Any]:
+        scores = np.zeros(VOCABULARY.size, np.float32)
+        wanted = b'{"name":"' + b"again and " * 1000
+        scores[wanted[self.said]] = 9
+        return scores
+
+    def pick(self, row: int) -> int:
+        raise AssertionError("the likeliest token is always allowed here")
+
+    def accept(self, token: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_an_answer_that_goes_in_circles_is_brought_to_a_valid_end(compiler: GrammarCompiler) -> None:
+    budget, babbler, tokens = 10_000, Babbler(), list[int]()
+    constrained = Constrained(compiler.compile(JsonConstraint(schema=PERSON)), budget)
+    while not constrained.is_complete:
+        token = constrained.pick(babbler, babbler.logits(), 0, budget - len(tokens))
+        if token == EOS:
+            break
+        tokens.append(token)
+        babbler.said += 1
+    assert constrained.went_in_circles
+    assert not constrained.was_closed
+    assert len(tokens) < 400
+    assert json.loads(text_of(tokens))["name"].startswith("again and again and ")

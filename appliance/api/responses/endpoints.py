@@ -19,6 +19,7 @@ from appliance.api.responses.context import RESPONSE, earlier_items, resolved, s
 from appliance.api.responses.fitting import count_tokens
 from appliance.api.responses.items import input_items, shown
 from appliance.api.responses.keeping import found_response
+from appliance.api.responses.prompting import context_of
 from appliance.api.responses.replies import (
     CompactedResponse,
     Deleted,
@@ -28,7 +29,7 @@ from appliance.api.responses.replies import (
     new_id,
     response_usage,
 )
-from appliance.api.responses.running import Job, context_of, prepare
+from appliance.api.responses.running import Job, prepare
 from appliance.api.responses.schemas import (
     CompactResponse,
     CountInputTokens,

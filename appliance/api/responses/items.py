@@ -21,7 +21,12 @@ PREFIXES = {
     "reasoning": "rs",
     "file_search_call": "fs",
     "compaction": "cmp",
+    "mcp_list_tools": "mcpl",
+    "mcp_call": "mcp",
+    "mcp_approval_request": "mcpr",
+    "mcp_approval_response": "mcpa",
 }
+WITHOUT_STATUS = ("compaction", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
 WRAPPING = "hearth1."  # of texts that clients hold for us and send back
 
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +55,7 @@ def normal(item: Item) -> dict[str, Any]:
         if isinstance(item.content, str):
             shown["content"] = [_part(said, item.content)]
         shown |= {"type": "message"}
-    if kind != "compaction":
+    if kind not in WITHOUT_STATUS:
         shown.setdefault("status", "completed")
     if kind == "reasoning":
         shown.setdefault("summary", [])

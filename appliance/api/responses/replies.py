@@ -92,7 +92,57 @@ class CompactionItem(Struct, kw_only=True):
     encrypted_content: str
 
 
-OutputItem = MessageItem | ReasoningItem | FunctionCallItem | FileSearchItem | CompactionItem
+class ListedTool(Struct, kw_only=True):
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None = None
+
+
+class ListToolsItem(Struct, kw_only=True):
+    """What an MCP server offered."""
+
+    id: str
+    type: Literal["mcp_list_tools"] = "mcp_list_tools"
+    server_label: str
+    tools: list[ListedTool] = []
+    error: str | None = None
+
+
+class ServerCallItem(Struct, kw_only=True):
+    """A call that this server runs: of a built-in tool, or an MCP server's. `error`: as the SDK types it."""
+
+    id: str
+    type: Literal["mcp_call"] = "mcp_call"
+    status: Literal["in_progress", "calling", "completed", "incomplete", "failed"] = "in_progress"
+    server_label: str
+    name: str
+    arguments: str = ""
+    output: str | None = None
+    error: dict[str, Any] | None = None
+    approval_request_id: str | None = None
+
+
+class ApprovalRequestItem(Struct, kw_only=True):
+    """A call that is run when the client says so in its next request."""
+
+    id: str
+    type: Literal["mcp_approval_request"] = "mcp_approval_request"
+    server_label: str
+    name: str
+    arguments: str = ""
+
+
+OutputItem = (
+    MessageItem
+    | ReasoningItem
+    | FunctionCallItem
+    | FileSearchItem
+    | CompactionItem
+    | ListToolsItem
+    | ServerCallItem
+    | ApprovalRequestItem
+)
 
 
 class InputDetails(Struct, kw_only=True):

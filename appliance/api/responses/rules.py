@@ -65,6 +65,11 @@ TOOL_RULES = (
     Rule("allowed_callers", lambda v: v == ["direct"], "functions are called by the model itself only"),
     Rule("defer_loading", is_empty, "all tools are shown to the model at once", refuses=False),
     Rule("is_async", is_empty, "functions are answered before the model goes on"),
+    Rule("server_description", is_empty, "the server's own words are used", refuses=False),
+    *(
+        Rule(name, is_empty, "MCP servers are the operator's to name (tools.servers)")
+        for name in ("server_url", "connector_id", "tunnel_id", "authorization", "headers")
+    ),
 )
 PART_RULES = tuple(
     Rule(name, is_empty, "the local models read text only")

@@ -1,69 +1,54 @@
 """One response, from its request to its last event.
 
-`prepare` reads the request and what came before it; `Job.start` searches and gets the generation its slot, so
-that until then a refusal is an HTTP error; `Job.events` writes, and keeps the response before its last event
+`prepare` reads the request and what came before it; `Job.start` searches, runs the calls that were approved
+and gets the generation its slot, so that until then a refusal is an HTTP error; `Job.events` writes, turn
+after turn while the model calls tools that this server runs, and keeps the response before its last event
 tells of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
 from appliance.api.context import runtime_of
-from appliance.api.generation import now, started_of
+from appliance.api.generation import started_of
 from appliance.api.grounding import FromPassages, Grounding
 from appliance.api.opening import Generation, given_of, open_generation, scheduling_class_of
 from appliance.api.responses import rules
+from appliance.api.responses.beginning import new_body
+from appliance.api.responses.calling import Calls
 from appliance.api.responses.compaction import compact
-from appliance.api.responses.context import conversation_id, earlier_items, resolved, since_compaction
-from appliance.api.responses.events import Event, LifecycleEvent, Writer
+from appliance.api.responses.context import conversation_id
+from appliance.api.responses.events import Event, LifecycleEvent
 from appliance.api.responses.fitting import count_tokens, truncated
-from appliance.api.responses.items import input_items, normal
 from appliance.api.responses.keeping import keep_response
-from appliance.api.responses.replies import CompactionItem, ConversationId, ResponseBody, new_id
-from appliance.api.responses.schemas import ContextFields, CreateResponse, Item
+from appliance.api.responses.prompting import Context, context_of
+from appliance.api.responses.replies import CompactionItem, ServerCallItem
+from appliance.api.responses.schemas import CreateResponse, Item
 from appliance.api.responses.searching import Search, without_results
-from appliance.api.responses.translate import (
-    Toolbox,
-    constraint_of,
-    prompt_of,
-    sampling_fields,
-    sampling_of,
-    toolbox_of,
-    wants_logprobs,
-)
+from appliance.api.responses.translate import constraint_of, sampling_fields, sampling_of, wants_logprobs
 from appliance.api.responses.turns import turns_of
-from appliance.errors import Cancelled, HearthError, InternalError, MissingParameter
-from appliance.records import ChatPrompt, Delta, Ended, Message, Started, Usage
+from appliance.api.responses.writer import Writer
+from appliance.errors import Cancelled, HearthError, InternalError
+from appliance.records import (
+    ChatPrompt,
+    Delta,
+    Ended,
+    Message,
+    RegexConstraint,
+    SamplingParams,
+    Started,
+    Usage,
+)
 from appliance.routing.request import Route
 
-
-class Context:
-    """What a request asks the model: the turns before and of it, and the tools. `new`: its own items."""
-
-    def __init__(
-        self, request: ContextFields, new: list[dict[str, Any]], turns: list[Message], toolbox: Toolbox
-    ) -> None:
-        self.request, self.new, self.turns, self.toolbox = request, new, turns, toolbox
-
-    def prompt(self) -> ChatPrompt:
-        return prompt_of(self.request, self.turns, self.toolbox)
-
-
-async def context_of(http: Request, request: ContextFields) -> Context:
-    """Raises the errors of `turns`, `translate` and `context`, MissingParameter when nothing is said."""
-    toolbox = toolbox_of(request)
-    earlier = await earlier_items(http, request)
-    items = await resolved(http, input_items(request.input))
-    everything = since_compaction([*earlier, *items])
-    turns = turns_of(everything, first=max(0, len(everything) - len(items)))
-    if not turns and not request.instructions:
-        raise MissingParameter("the parameter 'input' is required", param="input")
-    return Context(request, [normal(item) for item in items], turns, toolbox)
+# What a model that has had its calls may say: small ones would write a further one as text.
+IN_WORDS = RegexConstraint(pattern=r"[^\s!-/:-@\[-`{-~](.|\n)*")
+UNANSWERED = ("function_call", "mcp_approval_request")  # the client's to answer before the model goes on
 
 
 class Job:
@@ -73,12 +58,19 @@ class Job:
         self._http, self._request, self._context = http, request, context
         self._warnings = warnings
         self.is_kept = request.store is not False
-        self.body = _body(http, request, context, keeps=self.is_kept)
+        self.body = new_body(http, request, context, keeps=self.is_kept)
         self.body.warnings = warnings
         encrypts = "reasoning.encrypted_content" in (request.include or ())
-        self.writer = Writer(self.body, has_logprobs=wants_logprobs(request), encrypts=encrypts)
+        tools = context.toolbox.server_tools
+        self.writer = Writer(
+            self.body, has_logprobs=wants_logprobs(request), encrypts=encrypts, server_tools=tools
+        )
+        self._calls = Calls(http, tools, request.max_tool_calls)
+        self._approved: list[ServerCallItem] = []
         self._usages: list[Usage] = []
+        self._turn_usages: list[Usage] = []  # without those of summaries
         self._search: Search | None = None
+        self._grounding = Grounding(request.model)
         self._compaction: CompactionItem | None = None
         self._generation: Generation | None = None
 
@@ -92,27 +84,37 @@ class Job:
         return [] if self._generation is None else [self._generation.route()]
 
     async def start(self) -> None:
-        """Raises what a search and a generation raise before they begin."""
-        runtime, request, http = runtime_of(self._http), self._request, self._http
-        sampling = sampling_of(request, runtime.settings.generator)
-        if self._context.toolbox.search is not None:
-            self._search = Search(self._context.toolbox.search, self._context.turns)
-            await self._search.run(http)
+        """Raises what a search, an approved call and a generation raise before they begin."""
+        context = self._context
+        if context.toolbox.search is not None:
+            self._search = Search(context.toolbox.search, context.turns)
+            await self._search.run(self._http)
             self._warnings += self._search.warnings
+            least = runtime_of(self._http).settings.knowledge.min_relevance
+            if passages := self._search.passages(least):
+                self._grounding = FromPassages(
+                    self._request.model, self._search.bases, self._search.queries[0], passages
+                )
+        for call in self._calls.approved(context.items, context.first):
+            await self._calls.run(call)
+            self._approved.append(call)
+        if self._approved:
+            context.say(self._approved)
+        await self._open()
+
+    async def _open(self) -> None:
+        """The generation of the model's next turn."""
+        request, grounding = self._request, self._grounding
         prompt = await self._fitted()
-        passages = self._search.passages(runtime.settings.knowledge.min_relevance) if self._search else ()
-        grounding = Grounding(request.model)
-        if self._search is not None and passages:
-            grounding = FromPassages(request.model, self._search.bases, self._search.queries[0], passages)
-            prompt = msgspec.structs.replace(prompt, messages=grounding.messages(prompt.messages))
+        prompt = msgspec.structs.replace(prompt, messages=grounding.messages(prompt.messages))
         given = given_of(sampling_fields(request))
         generation = open_generation(
-            http,
+            self._http,
             model=request.model,
             prompt=prompt,
-            sampling=grounding.sampling(sampling, given),
+            sampling=grounding.sampling(self._sampling(), given),
             given=given,
-            constraint=constraint_of(request),
+            constraint=constraint_of(request) or (IN_WORDS if self._calls.are_over else None),
             deadline=request.timeout,
             scheduling_class=scheduling_class_of(request.service_tier),
             conversation=request.prompt_cache_key or conversation_id(request) or "",
@@ -125,6 +127,14 @@ class Job:
             await generation.events.aclose()
             raise
         self._generation = generation.with_events(grounding.events(generation.events))
+
+    def _sampling(self) -> SamplingParams:
+        """`max_output_tokens` is for all turns together."""
+        sampling = sampling_of(self._request, runtime_of(self._http).settings.generator)
+        if sampling.max_tokens is None:
+            return sampling
+        left = sampling.max_tokens - sum(usage.completion_tokens for usage in self._turn_usages)
+        return msgspec.structs.replace(sampling, max_tokens=max(1, left))
 
     async def _fitted(self) -> ChatPrompt:
         """The prompt, compacted or shortened where the request lets that be done."""
@@ -188,18 +198,66 @@ class Job:
         if self._search is not None:
             for event in self._searched(self._search):
                 yield event
+        for event in self._listed_and_approved():
+            yield event
+        while True:
+            first = len(self.body.output)
+            async for event in self._turn():
+                yield event
+            items = self.body.output[first:]
+            calls = [item for item in items if isinstance(item, ServerCallItem)]
+            for call in calls:
+                async for event in self._called(call):
+                    yield event
+            if not calls or self.writer.is_cut or any(item.type in UNANSWERED for item in items):
+                break
+            self._warnings += self._calls.new_warnings()
+            if self._calls.are_over:
+                self._context.forbid_tools()
+            if not self._calls.has_repeated:  # or a small model would go on to repeat what it reads
+                self._context.say(items)
+            await self._open()
+        for event in self.writer.end(_sum(self._usages)):
+            yield event
+
+    async def _turn(self) -> AsyncGenerator[Event]:
+        """What the model says and calls, until it stops."""
         assert self._generation is not None, "start comes first"
         async for each in self._generation.events:
             if isinstance(each, list):
                 for event in self._fed(each):
                     yield event
             elif isinstance(each, Ended):
-                for event in self.writer.end(_sum([*self._usages, each.usage])):
+                self._usages.append(each.usage)
+                self._turn_usages.append(each.usage)
+                for event in self.writer.end_turn():
                     yield event
                 return
             elif not isinstance(each, Started):
                 raise InternalError("a generation said something else than deltas and its end")
         raise InternalError("a generation ended without its end")
+
+    def _listed_and_approved(self) -> Iterator[Event]:
+        for listing in self._context.listings:
+            yield self.writer.add_item(listing)
+            yield self.writer.progress("mcp_list_tools.in_progress", listing)
+            yield self.writer.progress(
+                f"mcp_list_tools.{'failed' if listing.error else 'completed'}", listing
+            )
+            yield self.writer.item_done(listing)
+        for call in self._approved:
+            yield self.writer.add_item(call)
+            yield self.writer.progress("mcp_call.in_progress", call)
+            yield self.writer.progress(f"mcp_call.{call.status}", call)
+            yield self.writer.item_done(call)
+
+    async def _called(self, call: ServerCallItem) -> AsyncGenerator[Event]:
+        """A call whose writing was cut is not run."""
+        if call.status != "calling":
+            return
+        await self._calls.run(call)
+        yield self.writer.progress(f"mcp_call.{call.status}", call)
+        yield self.writer.item_done(call)
 
     def _fed(self, deltas: Sequence[Delta]) -> list[Event]:
         self._warnings += [warning for delta in deltas for warning in delta.warnings]
@@ -234,45 +292,6 @@ async def prepare(http: Request, request: CreateResponse) -> Job:
     if request.store is not False:
         _ = runtime.archive
     return Job(http, request, await context_of(http, request), warnings)
-
-
-def _body(http: Request, request: CreateResponse, context: Context, *, keeps: bool) -> ResponseBody:
-    defaults = runtime_of(http).settings.generator
-    conversation = conversation_id(request)
-    return ResponseBody(
-        id=new_id("resp"),
-        created_at=now(),
-        status="queued",
-        background=bool(request.background),
-        instructions=request.instructions,
-        max_output_tokens=request.max_output_tokens,
-        max_tool_calls=request.max_tool_calls,
-        model=request.model,
-        output=[],
-        parallel_tool_calls=context.toolbox.choice.parallel,
-        previous_response_id=request.previous_response_id,
-        conversation=None if conversation is None else ConversationId(id=conversation),
-        prompt_cache_key=request.prompt_cache_key,
-        reasoning={"effort": request.reasoning.effort if request.reasoning else None, "summary": None},
-        safety_identifier=request.safety_identifier,
-        service_tier=scheduling_class_of(request.service_tier),
-        store=keeps,
-        temperature=defaults.temperature if request.temperature is None else request.temperature,
-        text={"format": {"type": "text"}} | (msgspec.to_builtins(request.text) if request.text else {}),
-        tool_choice=msgspec.to_builtins(request.tool_choice) or "auto",
-        tools=[_tool_shown(tool) for tool in request.tools or ()],
-        top_logprobs=request.top_logprobs or 0,
-        top_p=defaults.top_p if request.top_p is None else request.top_p,
-        truncation=request.truncation or "disabled",
-        user=request.user,
-        metadata=request.metadata or {},
-        warnings=[],
-    )
-
-
-def _tool_shown(tool: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(tool)
-    return ({"parameters": None, "strict": None} if tool.type == "function" else {}) | shown
 
 
 def _as_item(item: CompactionItem) -> Item:

@@ -31,7 +31,7 @@ from appliance.api.tool_schemas import MAX_TOOLS, ToolName
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Kind = Annotated[str, Meta(max_length=64)]
-ItemStatus = Literal["in_progress", "completed", "incomplete", "searching", "failed"]
+ItemStatus = Literal["in_progress", "completed", "incomplete", "searching", "calling", "failed"]
 
 
 class Part(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -81,6 +81,12 @@ class Item(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True)
     namespace: Refused = None
     is_async: Any = field(name="async", default=None)
     parsed_arguments: Any = None
+    server_label: Label | None = None
+    tools: Any = None
+    error: Any = None
+    approval_request_id: Id | None = None
+    approve: bool | None = None
+    reason: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 Items = Annotated[list[Item], Meta(max_length=MAX_MESSAGES)]
@@ -92,8 +98,21 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     hybrid_search: Refused = None
 
 
+class ToolFilter(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Some of an MCP server's tools."""
+
+    tool_names: Annotated[list[Label], Meta(max_length=MAX_TOOLS)] | None = None
+    read_only: bool | None = None
+
+
+class ApprovalFilters(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    always: ToolFilter | None = None
+    never: ToolFilter | None = None
+
+
 class ToolEntry(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A function, or a search in knowledge bases; `type` decides which fields it has."""
+    """A function, a search in knowledge bases, or tools that this server runs. `type` decides which fields it
+    has."""
 
     type: Kind
     name: ToolName | None = None
@@ -108,16 +127,27 @@ class ToolEntry(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=
     filters: Any = None
     max_num_results: Annotated[int, Meta(ge=1, le=50)] | None = None
     ranking_options: RankingOptions | None = None
+    server_label: Label | None = None
+    server_description: Refused = None
+    server_url: Refused = None
+    connector_id: Refused = None
+    tunnel_id: Refused = None
+    authorization: Refused = None
+    headers: Refused = None
+    allowed_tools: Annotated[list[Label], Meta(max_length=MAX_TOOLS)] | ToolFilter | None = None
+    require_approval: Literal["always", "never"] | ApprovalFilters | None = None
 
 
 class AllowedTool(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     type: Kind
     name: ToolName | None = None
+    server_label: Label | None = None
 
 
 class ToolChoiceEntry(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     type: Kind
     name: ToolName | None = None
+    server_label: Label | None = None
     mode: Literal["auto", "required"] | None = None
     tools: Annotated[list[AllowedTool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
 

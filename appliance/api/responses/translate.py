@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from appliance.api.generation import sampling_params
 from appliance.api.responses.schemas import (
+    AllowedTool,
     ContextFields,
     CreateResponse,
     TextFormat,
     ToolChoiceEntry,
     ToolEntry,
 )
+from appliance.api.responses.server_tools import MCP, Offered, ServerTool
 from appliance.api.schemas import SamplingFields
 from appliance.api.tools import check_schema
 from appliance.config.schema import Generator
@@ -29,23 +33,26 @@ from appliance.records import (
 )
 
 FILE_SEARCH = "file_search"
+TOOL_TYPES = ("function", FILE_SEARCH, MCP, "calculator", "local_http")
 DEFAULT_TOP_LOGPROBS = 0
 
 
 @dataclass(frozen=True)
 class Toolbox:
-    """What the model may call, and what is searched before it speaks. `searches_by_force`: the request names
+    """What the model may call, and what is searched before it speaks. `functions`: the client's own and those
+    that this server runs, which are in `server_tools` by name. `searches_by_force`: the request names
     file_search as the tool to use."""
 
     functions: tuple[Tool, ...]
     choice: ToolChoice
     search: ToolEntry | None
     searches_by_force: bool
+    server_tools: dict[str, ServerTool]
 
 
-def toolbox_of(request: ContextFields) -> Toolbox:
+def toolbox_of(request: ContextFields, offered: Offered) -> Toolbox:
     """Raises UnsupportedParameter for tools that are not served, InvalidValue for names twice."""
-    functions: dict[str, Tool] = {}
+    functions = {name: tool.tool for name, tool in offered.tools.items()}
     search: ToolEntry | None = None
     for index, entry in enumerate(request.tools or ()):
         path = f"tools[{index}]"
@@ -56,9 +63,12 @@ def toolbox_of(request: ContextFields) -> Toolbox:
                 raise MissingParameter(f"{path} needs `vector_store_ids`", param=f"{path}.vector_store_ids")
             search = entry
             continue
+        if entry.type == MCP or entry.type in offered.tools:
+            continue
         if entry.type != "function":
             raise UnsupportedParameter(
-                f"{path} is of type {entry.type!r}; there is: function, file_search", param=f"{path}.type"
+                f"{path} is of type {entry.type!r}; there is: {', '.join(TOOL_TYPES)}",
+                param=f"{path}.type",
             )
         if entry.name is None:
             raise MissingParameter(f"the parameter '{path}.name' is required", param=f"{path}.name")
@@ -72,12 +82,15 @@ def toolbox_of(request: ContextFields) -> Toolbox:
             strict=bool(entry.strict),
         )
     tools = tuple(functions.values())
-    choice, wants_search = _choice(request, tools, search)
-    return Toolbox(tools, choice, search if wants_search else None, wants_search and choice.mode == "none")
+    choice, wants_search = _choice(request, tools, search, offered)
+    if offered.tools and request.parallel_tool_calls is None:
+        choice = msgspec.structs.replace(choice, parallel=False)  # small models call on and on
+    by_force = wants_search and choice.mode == "none"
+    return Toolbox(tools, choice, search if wants_search else None, by_force, offered.tools)
 
 
 def _choice(
-    request: ContextFields, tools: Sequence[Tool], search: ToolEntry | None
+    request: ContextFields, tools: Sequence[Tool], search: ToolEntry | None, offered: Offered
 ) -> tuple[ToolChoice, bool]:
     """The choice among functions, and whether file_search may be used."""
     wanted = request.tool_choice
@@ -97,15 +110,21 @@ def _choice(
         _require_known(wanted.name, tools, "tool_choice.name")
         return _mode(request, "required", (wanted.name,)), False
     if wanted.type == "allowed_tools":
-        return _allowed(request, wanted, tools, search)
+        return _allowed(request, wanted, tools, search, offered)
+    if names := _server_names(wanted, offered):
+        return _mode(request, "required", names), False
     raise UnsupportedParameter(
-        f"tool_choice.type is {wanted.type!r}; it may be function, file_search, allowed_tools",
+        f"tool_choice.type is {wanted.type!r}; it may be function, allowed_tools, or one of `tools`",
         param="tool_choice.type",
     )
 
 
 def _allowed(
-    request: ContextFields, wanted: ToolChoiceEntry, tools: Sequence[Tool], search: ToolEntry | None
+    request: ContextFields,
+    wanted: ToolChoiceEntry,
+    tools: Sequence[Tool],
+    search: ToolEntry | None,
+    offered: Offered,
 ) -> tuple[ToolChoice, bool]:
     if wanted.tools is None:
         raise MissingParameter("the parameter 'tool_choice.tools' is required", param="tool_choice.tools")
@@ -117,12 +136,25 @@ def _allowed(
         elif entry.type == "function" and entry.name is not None:
             _require_known(entry.name, tools, f"{path}.name")
             names.append(entry.name)
+        elif found := _server_names(entry, offered):
+            names += found
         else:
             raise InvalidValue(f"{path} is none of the tools given", param=path)
     mode = wanted.mode or "auto"
     if not names:
         return ToolChoice(mode="none"), may_search
     return _mode(request, mode, tuple(names)), may_search
+
+
+def _server_names(wanted: ToolChoiceEntry | AllowedTool, offered: Offered) -> tuple[str, ...]:
+    """The tools of the server's that a choice names: a built-in one, or an MCP server's, or one of those."""
+    if wanted.type != MCP:
+        return (wanted.type,) if wanted.type in offered.tools else ()
+    return tuple(
+        name
+        for name, tool in offered.tools.items()
+        if tool.server == wanted.server_label and wanted.name in (None, name)
+    )
 
 
 def _mode(

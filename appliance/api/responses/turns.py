@@ -17,7 +17,9 @@ from appliance.records import Message, ToolCall
 
 TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
 SUMMARY_HEAD = "Summary of the conversation so far:\n"
-SILENT = ("file_search_call",)  # its passages were in the prompt of that answer only
+# A search's passages were in the prompt of that answer only; a call that was approved is an item of its own.
+SILENT = ("file_search_call", "mcp_list_tools", "mcp_approval_request")
+NOT_APPROVED = "The user does not allow this call."
 
 
 def turns_of(items: Sequence[Item], path: str = "input", first: int = 0) -> list[Message]:
@@ -27,6 +29,7 @@ def turns_of(items: Sequence[Item], path: str = "input", first: int = 0) -> list
     """
     turns: list[Message] = []
     names: dict[str, str] = {}  # of calls, by their ids
+    requests = {item.id: item for item in items if kind_of(item) == "mcp_approval_request"}
     for index, item in enumerate(items):
         where = f"{path}[{index - first}]"
         kind = kind_of(item)
@@ -49,6 +52,13 @@ def turns_of(items: Sequence[Item], path: str = "input", first: int = 0) -> list
             turns.append(Message(role="tool", content=output, tool_call_id=id, name=names[id]))
         elif kind == "reasoning":
             _extend(turns, reasoning=_reasoning(item, where))
+        elif kind == "mcp_call":
+            _answered(turns, item, _outcome(item), where)
+        elif kind == "mcp_approval_response":
+            request = requests.get(item.approval_request_id)
+            if item.approve is False and request is not None:
+                reason = f" {item.reason}" if item.reason else ""
+                _answered(turns, request, NOT_APPROVED + reason, where)
         elif kind == "compaction":
             summary = unwrapped(item.encrypted_content or "", f"{where}.encrypted_content")
             turns.append(Message(role="user", content=SUMMARY_HEAD + summary))
@@ -92,6 +102,25 @@ def _extend(
         reasoning=last.reasoning + reasoning,
         tool_calls=last.tool_calls + calls,
     )
+
+
+def _answered(turns: list[Message], call: Item, answer: str, where: str) -> None:
+    """A call that this server ran, or did not run, and what came of it."""
+    made = ToolCall(
+        id=_required(call.id, f"{where}.id"),
+        name=_required(call.name, f"{where}.name"),
+        arguments=call.arguments or "{}",
+    )
+    _extend(turns, calls=(made,))
+    turns.append(Message(role="tool", content=answer, tool_call_id=made.id, name=made.name))
+
+
+def _outcome(call: Item) -> str:
+    if call.error is None:
+        return text_of(call.output)
+    error = call.error if isinstance(call.error, dict) else {}
+    content = error.get("content") or [{"text": error.get("message")}]
+    return "\n".join(f"Error: {part.get('text')}" for part in content if isinstance(part, dict))
 
 
 def _reasoning(item: Item, where: str) -> str:

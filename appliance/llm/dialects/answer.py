@@ -36,6 +36,7 @@ class Answer:
         self.calls = Calls(tools, new_id)
         self.parallel = parallel
         self.is_thinking = False
+        self.repeats_itself = False  # a call has been made again with the same arguments
         self.warnings: list[str] = []
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -57,8 +58,8 @@ class Answer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the one call that is allowed has been made."""
-        return not self.parallel and self.calls.finished > 0
+        """Whether the one call that is allowed has been made, or no further one will be another."""
+        return (self.repeats_itself or not self.parallel) and self.calls.finished > 0
 
     def warn_of(self, call: Call, error: Malformed) -> None:
         if call.is_certain:

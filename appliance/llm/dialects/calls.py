@@ -88,6 +88,10 @@ class Call:
     def has_arguments(self) -> bool:
         return self.is_certain or bool(self._arguments)
 
+    def is_like(self, other: Call) -> bool:
+        """Whether it calls the same with the same; neither may be certain yet."""
+        return self._tool == other._tool and _parsed(self._arguments) == _parsed(other._arguments)
+
     @property
     def name(self) -> str:
         return self._tool.name if self._tool else ""

@@ -25,13 +25,13 @@ def read_foreign(answer: Answer) -> Reading[None]:
     calls: list[Call] = []
     tape.record()
     try:
-        while (yield from _is_more(tape)):
+        while (is_more := (yield from _is_more(tape))) and not (yield from _has_enough(answer, calls)):
             yield from _read_block(answer, calls)
     except Malformed:
         answer.say(space + tape.recorded())
         return
     tape.recorded()
-    if len(calls) > 1 and not answer.parallel:
+    if not answer.parallel and (is_more or len(calls) > 1):
         answer.warnings.append("the model made several calls; parallel_tool_calls is false, so one is kept")
     for call in calls if answer.parallel else calls[:1]:
         call.close()
@@ -40,6 +40,23 @@ def read_foreign(answer: Answer) -> Reading[None]:
 def _is_more(tape: Tape) -> Reading[bool]:
     yield from tape.skip_space()
     return bool((yield from tape.peek()))
+
+
+def _has_enough(answer: Answer, calls: list[Call]) -> Reading[bool]:
+    """Whether another call begins, where one is all that may be made, or the model has begun to repeat
+    itself: small models call on and on."""
+    if answer.repeats_itself:
+        return True
+    if answer.parallel or not calls:
+        return False
+    return (yield from _begins_block(answer.tape))
+
+
+def _begins_block(tape: Tape) -> Reading[bool]:
+    if (yield from tape.peek()) in ("{", "["):
+        return True
+    longest = max(map(len, (FENCE, *TAGS)))
+    return (yield from tape.peek(longest)).startswith((FENCE, *TAGS))
 
 
 def _read_block(answer: Answer, calls: list[Call], depth: int = 0) -> Reading[None]:
@@ -56,10 +73,13 @@ def _read_block(answer: Answer, calls: list[Call], depth: int = 0) -> Reading[No
     else:
         yield from _read_calls(answer, calls)
     yield from tape.skip_space()
-    while not opener and (yield from tape.peek()) in ("{", "["):
+    reads_on = not opener and (answer.parallel or depth > 0)
+    while reads_on and not answer.repeats_itself and (yield from tape.peek()) in ("{", "["):
         yield from _read_calls(answer, calls)
         yield from tape.skip_space()
     closer = FENCE if opener == FENCE else TAGS.get(opener, "")
+    if answer.repeats_itself:
+        return
     if not (yield from tape.accept(closer)) and (tape.held or not tape.whole):
         raise Malformed(f"does not end with {closer}")
 
@@ -102,7 +122,10 @@ def _read_one(answer: Answer, calls: list[Call]) -> Reading[None]:
     call = Call(answer.calls, is_doubtful=True)
     yield from read_call(answer.tape, call)
     call.check()
-    calls.append(call)
+    if any(call.is_like(other) for other in calls):
+        answer.repeats_itself = True
+    else:
+        calls.append(call)
 
 
 def read_text(answer: Answer, markers: tuple[str, ...]) -> Reading[str | None]:
