@@ -71,8 +71,9 @@ def test_a_call_is_run_and_the_model_goes_on_from_its_answer(client: openai.Open
     )
     first, last = response.output[0], response.output[-1]
     assert first.type == "mcp_call"
-    assert (first.server_label, first.name, first.status) == ("hearth", "calculator", "completed")
-    assert first.output is not None or first.error is not None
+    assert (first.server_label, first.name) == ("hearth", "calculator")
+    # What a model of this size calculates is its own; that it is told the outcome is ours.
+    assert (first.status, first.error is None) in (("completed", True), ("failed", False))
     assert last.type == "message"
     assert response.usage is not None
     again = client.responses.create(input="Thanks.", previous_response_id=response.id, **ASKED)
