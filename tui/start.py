@@ -64,4 +64,6 @@ def _fitting_theme() -> str:
 
 
 def _writes_unicode() -> bool:
-    return (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    return (
+        "TEXTUAL_DRIVER" in os.environ or (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from appliance import paths
@@ -19,11 +21,26 @@ from appliance.cli.options import URL
 @click.option("--language", type=click.Choice(["en", "zh"]), help="Default: as last chosen, else $LANG.")
 @click.option("--theme", type=click.Choice(["dark", "light", "terminal"]), help="Default: as last chosen.")
 @click.option("--ascii", is_flag=True, help="Draw with ASCII only, for serial lines and plain fonts.")
-def tui(url: str | None, ca: str | None, language: str | None, theme: str | None, ascii: bool) -> None:
+@click.option(
+    "--web", is_flag=True, help="Serve the UI to browsers on this machine, behind the server's keys."
+)
+@click.option("--web-port", type=click.IntRange(1, 65535), default=8090, show_default=True)
+def tui(
+    url: str | None,
+    ca: str | None,
+    language: str | None,
+    theme: str | None,
+    ascii: bool,
+    web: bool,
+    web_port: int,
+) -> None:
     """Manage a server in the terminal: models, knowledge, chat, routing, keys, settings.
 
     NO_COLOR=1 in the environment leaves out all colours.
     """
+    if web:
+        _serve(url, ca, language, theme, web_port)
+        return
     from tui.start import run
 
     run(
@@ -35,3 +52,14 @@ def tui(url: str | None, ca: str | None, language: str | None, theme: str | None
         ascii=ascii,
         kept=paths.home() / "tui.json",
     )
+
+
+def _serve(url: str | None, ca: str | None, language: str | None, theme: str | None, port: int) -> None:
+    """Each visitor gets a process of this same command, without `--web`."""
+    from tui.language import chosen, use
+    from tui.web import serve
+
+    given = {"--url": url, "--ca": ca, "--language": language, "--theme": theme}
+    flags = [word for flag, value in given.items() if value is not None for word in (flag, value)]
+    use(language or chosen(os.environ))
+    serve([*paths.self_command(), "tui", *flags], url=url, authority=ca, port=port)
