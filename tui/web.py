@@ -30,7 +30,8 @@ COOKIE = "hearth-session"
 SESSIONS = 32  # the longest unused one leaves for a further one
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
-    "img-src 'self' data:; connect-src 'self' ws:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "img-src 'self' data:; connect-src 'self' ws:; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

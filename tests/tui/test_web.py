@@ -93,7 +93,9 @@ async def test_a_server_without_keys_lets_this_machine_in(web: Web) -> None:
 @operated
 async def test_a_server_with_keys_wants_one(start_tiny: StartTiny, tmp_path: Path) -> None:
     tiny = start_tiny(room_for=1)
-    made = run_hearth("keys", "create", "boss", "--role", "admin", home=tmp_path, url=tiny.url, share_models=False)
+    made = run_hearth(
+        "keys", "create", "boss", "--role", "admin", home=tmp_path, url=tiny.url, share_models=False
+    )
     key = made.stdout.split()[0] if made.returncode == 0 else ""
     assert key, made.stderr
     web = Web(tiny.url, tmp_path / "web")
