@@ -23,6 +23,7 @@ PACKAGES = ("appliance", "models", "tui")
 LEVELS = {
     "models": (0, "packs and model files; usable without the appliance"),
     "appliance.errors": (0, "every room raises them"),
+    "appliance.configuration": (0, "what is told of settings; the server writes it, the client reads it"),
     "appliance.records": (0, "every room passes them"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
     "appliance.admin": (1, "what operators are told; the server writes it, the client reads it"),
@@ -180,8 +181,9 @@ def test_the_terminal_ui_knows_the_client_only() -> None:
     allowed = (
         "appliance.client",
         "appliance.admin",
-        "appliance.principal",
         "appliance.audit",
+        "appliance.configuration",
+        "appliance.principal",
         "appliance.records",
         "appliance.errors",
         "tui",

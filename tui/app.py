@@ -32,6 +32,7 @@ PLACES = {
     "chat": ("tui.screens.chat", "Chat"),
     "knowledge": ("tui.screens.knowledge", "Knowledge"),
     "access": ("tui.screens.access", "Access"),
+    "settings": ("tui.screens.settings", "Settings"),
 }
 KEY_WANTED = ("missing_api_key", "invalid_api_key")
 

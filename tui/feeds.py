@@ -39,6 +39,8 @@ FEEDS = {
     "models": Feed(1.0, lambda client: client.model_statuses()),
     "requests": Feed(1.0, lambda client: client.active_requests()),
     "routing": Feed(3.0, lambda client: client.get("/admin/v1/routing")),
+    "settings": Feed(5.0, lambda client: client.settings()),
+    "config": Feed(2.0, lambda client: client.config()),
     "keys": Feed(2.0, lambda client: client.keys()),
     "whoami": Feed(5.0, lambda client: client.whoami()),
     "bases": Feed(1.0, lambda client: client.bases()),

@@ -30,7 +30,8 @@ SECONDS = {"h": 3600, "d": 86_400}
 DATE = "%Y-%m-%d"
 STYLES = {"active": "$text-success", "expired": "$text-warning", "revoked": "$text-muted"}
 MARKS = {"active": "●", "expired": "◌", "revoked": "✗"}
-LABEL_CELLS = 16
+LABEL_CELLS = 18
+JUST_NOW = 60.0
 
 
 def fields(key: KeyStatus | None = None, least: Role = "user") -> tuple[Field, ...]:
@@ -113,10 +114,14 @@ def check(values: Mapping[str, str]) -> None:
 
 def row(key: KeyStatus, now: float) -> tuple[Cell, ...]:
     state = Content.styled(f"{MARKS[key.state]} {say(f'key_state.{key.state}')}", STYLES[key.state])
-    used = (
-        say("access.ago", time=format.seconds(max(0.0, now - key.last_used_at))) if key.last_used_at else "–"
-    )
-    return (key.name, say(f"roles.{key.grant.role}"), state, used, until(key, now), key.prefix)
+    return (key.name, say(f"roles.{key.grant.role}"), state, _used(key, now), until(key, now), key.prefix)
+
+
+def _used(key: KeyStatus, now: float) -> str:
+    if key.last_used_at is None:
+        return "–"
+    passed = now - key.last_used_at
+    return say("access.just_now") if passed < JUST_NOW else say("access.ago", time=format.seconds(passed))
 
 
 def until(key: KeyStatus, now: float) -> str:

@@ -6,9 +6,6 @@ turns it on (`config_api`), for whoever changes it can name files, keys and prog
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,69 +13,32 @@ from appliance.api.answer import json_body
 from appliance.api.context import principal_of, read_request, runtime_of
 from appliance.api.operation import Operation
 from appliance.config.diff import Change, leaves_of
+from appliance.config.edit import edited
 from appliance.config.history import Version
 from appliance.config.reload import Configuration, Taken
-from appliance.errors import ConfigError, Forbidden, InvalidValue, Unavailable
+from appliance.configuration import (
+    CheckedConfig,
+    ConfigStatus,
+    ConfigText,
+    ConfigVersion,
+    ConfigVersionList,
+    NewConfig,
+    Rollback,
+    SettingChange,
+    SettingList,
+    TakenConfig,
+)
+from appliance.errors import ConfigError, Forbidden, InvalidValue, MissingParameter, Unavailable
 
 MAX_VERSIONS = 100
-
-
-class ChangeBody(Struct, kw_only=True):
-    key: str
-    before: Any
-    after: Any
-    needs_restart: bool
-
-
-class VersionBody(Struct, kw_only=True):
-    version: int
-    time: int
-    author: str
-    changes: list[ChangeBody]
-
-
-class VersionList(Struct, kw_only=True):
-    object: str = "list"
-    data: list[VersionBody]
-
-
-class ConfigBody(Struct, kw_only=True):
-    """`settings`: what is in force, by key; `pending`: what the file says and only a restart will bring;
-    `error`: why the file as it is was not taken.
-    """
-
-    file: str
-    version: int
-    settings: dict[str, Any]
-    pending: list[ChangeBody]
-    error: str | None
-
-
-class TakenBody(Struct, kw_only=True):
-    version: int
-    changes: list[ChangeBody]
-    pending: list[ChangeBody]
-
-
-class CheckedBody(Struct, kw_only=True):
-    changes: list[ChangeBody]
-
-
-class NewConfig(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`toml`: the whole text of hearth.toml."""
-
-    toml: Annotated[str, Meta(max_length=1_000_000)]
-
-
-class Rollback(Struct, forbid_unknown_fields=True, kw_only=True):
-    version: Annotated[int, Meta(ge=1, le=10**9)]
+CHANGING = (400, 403, 413, 503)
 
 
 async def get_config(http: Request) -> Response:
     configuration = _configuration(http)
     latest = configuration.version
     return json_body(
-        ConfigBody(
+        ConfigStatus(
             file=str(configuration.file),
             version=latest.number if latest else 0,
             settings=leaves_of(configuration.settings),
@@ -90,7 +50,7 @@ async def get_config(http: Request) -> Response:
 
 async def list_versions(http: Request) -> Response:
     versions = _configuration(http).history.versions()[:MAX_VERSIONS]
-    return json_body(VersionList(data=[_version(version) for version in versions]))
+    return json_body(ConfigVersionList(data=tuple(_version(version) for version in versions)))
 
 
 async def reload_config(http: Request) -> Response:
@@ -101,22 +61,39 @@ async def reload_config(http: Request) -> Response:
         raise InvalidValue(error.message, code="config_error") from error
 
 
+async def get_config_text(http: Request) -> Response:
+    configuration = _configuration(http)
+    try:
+        return json_body(ConfigText(file=str(configuration.file), toml=configuration.read()))
+    except ConfigError as error:
+        raise InvalidValue(error.message, code="config_error") from error
+
+
+async def list_settings(http: Request) -> Response:
+    configuration = _configuration(http)
+    can_change = runtime_of(http).settings.config_api
+    return json_body(SettingList(data=configuration.described(), can_change=can_change))
+
+
 async def check_config(http: Request) -> Response:
     configuration = _changeable(http)
     request = await read_request(http, NewConfig)
     try:
-        return json_body(CheckedBody(changes=_changes(configuration.check(request.toml))))
+        text = _text(request, configuration)
+        changes = configuration.check(text)
     except ConfigError as error:
-        raise InvalidValue(error.message, param="toml", code="config_error") from error
+        raise InvalidValue(error.message, param=_given(request), code="config_error") from error
+    return json_body(CheckedConfig(changes=_changes(changes), toml=text))
 
 
 async def replace_config(http: Request) -> Response:
     configuration = _changeable(http)
     request = await read_request(http, NewConfig)
     try:
-        return json_body(_taken(configuration.replace(request.toml, f"{principal_of(http).id} (api)")))
+        taken = configuration.replace(_text(request, configuration), f"{principal_of(http).id} (api)")
     except ConfigError as error:
-        raise InvalidValue(error.message, param="toml", code="config_error") from error
+        raise InvalidValue(error.message, param=_given(request), code="config_error") from error
+    return json_body(_taken(taken))
 
 
 async def roll_back(http: Request) -> Response:
@@ -144,18 +121,36 @@ def _changeable(http: Request) -> Configuration:
     return _configuration(http)
 
 
-def _changes(changes: tuple[Change, ...]) -> list[ChangeBody]:
-    return [
-        ChangeBody(key=c.key, before=c.before, after=c.after, needs_restart=c.needs_restart) for c in changes
-    ]
+def _text(request: NewConfig, configuration: Configuration) -> str:
+    """The whole text that the request means. Raises ConfigError, MissingParameter, InvalidValue."""
+    if request.toml is not None and request.set is not None:
+        raise InvalidValue("toml and set are both given; one of them", param="set")
+    if request.set is not None:
+        return edited(configuration.read(), request.set)
+    if request.toml is None:
+        raise MissingParameter("give either toml, the whole text, or set, values by key", param="toml")
+    return request.toml
 
 
-def _taken(taken: Taken) -> TakenBody:
-    return TakenBody(version=taken.version, changes=_changes(taken.changes), pending=_changes(taken.pending))
+def _given(request: NewConfig) -> str:
+    return "toml" if request.set is None else "set"
 
 
-def _version(version: Version) -> VersionBody:
-    return VersionBody(
+def _changes(changes: tuple[Change, ...]) -> tuple[SettingChange, ...]:
+    return tuple(
+        SettingChange(key=c.key, before=c.before, after=c.after, needs_restart=c.needs_restart)
+        for c in changes
+    )
+
+
+def _taken(taken: Taken) -> TakenConfig:
+    return TakenConfig(
+        version=taken.version, changes=_changes(taken.changes), pending=_changes(taken.pending)
+    )
+
+
+def _version(version: Version) -> ConfigVersion:
+    return ConfigVersion(
         version=version.number,
         time=int(version.time),
         author=version.author,
@@ -169,16 +164,34 @@ CONFIG_OPERATIONS = (
         "/admin/v1/config",
         get_config,
         "The settings in force",
-        ConfigBody,
+        ConfigStatus,
         errors=(503,),
         access="operator",
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/config/settings",
+        list_settings,
+        "Every setting: what may be written, what is in force, and where that was written",
+        SettingList,
+        errors=(503,),
+        access="operator",
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/config/text",
+        get_config_text,
+        "hearth.toml as it is",
+        ConfigText,
+        errors=(400, 503),
+        access="admin",
     ),
     Operation(
         "PUT",
         "/admin/v1/config",
         replace_config,
         "Take a new configuration",
-        TakenBody,
+        TakenConfig,
         NewConfig,
         (400, 403, 413, 503, 507),
         access="admin",
@@ -188,7 +201,7 @@ CONFIG_OPERATIONS = (
         "/admin/v1/config/check",
         check_config,
         "What a configuration would change",
-        CheckedBody,
+        CheckedConfig,
         NewConfig,
         (400, 403, 413, 503),
         access="admin",
@@ -198,7 +211,7 @@ CONFIG_OPERATIONS = (
         "/admin/v1/config/reload",
         reload_config,
         "Read the file again",
-        TakenBody,
+        TakenConfig,
         errors=(400, 503),
         access="admin",
     ),
@@ -207,7 +220,7 @@ CONFIG_OPERATIONS = (
         "/admin/v1/config/history",
         list_versions,
         "The latest versions",
-        VersionList,
+        ConfigVersionList,
         errors=(503,),
         access="operator",
     ),
@@ -216,7 +229,7 @@ CONFIG_OPERATIONS = (
         "/admin/v1/config/rollback",
         roll_back,
         "Take an earlier version",
-        TakenBody,
+        TakenConfig,
         Rollback,
         (400, 403, 404, 503, 507),
         access="admin",

@@ -10,6 +10,7 @@ from appliance import paths
 from appliance.cli.settings import (
     SET_OPTION,
     carried_bases,
+    fixed_settings,
     open_history,
     open_library,
     settings_file,
@@ -40,8 +41,10 @@ def serve(
     http://127.0.0.1:8080/v1. Only this machine can connect, and needs no key until you make one with
     `hearth keys create`; other machines can when there are a key and a certificate (`--host`, `tls`).
     """
-    load = settings_loader(assignments, host=host, port=port, pack=pack, pull=pull)
+    flags = {"host": host, "port": port, "pack": pack, "pull": pull}
+    load = settings_loader(assignments, **flags)
     settings = load(None)
+    fixed = fixed_settings(assignments, **flags)
     lines = begin_logging(settings.log_level, settings.log_format)
     # The port is taken before anything long begins: a busy one is then known at once.
     from appliance import server
@@ -54,7 +57,7 @@ def serve(
     library = open_library()
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
-    configuration = Configuration(settings_file(), load, settings, open_history())
+    configuration = Configuration(settings_file(), load, settings, open_history(), fixed)
     runtime = Runtime(settings, library, configuration, lines, carried_bases())
     check_bind(settings, has_credentials=runtime.access.has_credentials)
     where = server.address(listener, has_tls=tls is not None)

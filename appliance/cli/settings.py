@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,15 +40,25 @@ def settings_loader(assignments: Sequence[str] = (), **flags: str | None) -> Loa
 
     Both raise ConfigError naming where a wrong setting was written.
     """
-    given: dict[str, str | None] = dict(flags)
+    given = _given(assignments, flags)
+    embedded = open_bundle()
+    defaults = {"pack": embedded.pack} if embedded else None
+    return lambda text: layers.load(settings_file(), os.environ, given, defaults, text=text)
+
+
+def fixed_settings(assignments: Sequence[str] = (), **flags: str | None) -> dict[str, str]:
+    """The settings that hearth.toml cannot change, and where each is written. Raises ConfigError."""
+    return layers.fixed(os.environ, _given(assignments, flags))
+
+
+def _given(assignments: Sequence[str], flags: Mapping[str, str | None]) -> dict[str, str | None]:
+    given = dict(flags)
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:
             raise ConfigError(f"--set takes KEY=VALUE, such as generator.slots=8; got {assignment!r}")
         given[key.strip()] = value.strip()
-    embedded = open_bundle()
-    defaults = {"pack": embedded.pack} if embedded else None
-    return lambda text: layers.load(settings_file(), os.environ, given, defaults, text=text)
+    return given
 
 
 def load_settings(assignments: Sequence[str] = (), **flags: str | None) -> Settings:

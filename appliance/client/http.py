@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from appliance import admin, audit
+from appliance import admin, audit, configuration
 from appliance.errors import ConfigError, HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -205,6 +205,32 @@ class Client:
     def create_backup(self, *, models: bool = False) -> admin.BackupStatus:
         """Returns when it is whole; raises RemoteError while another is being made."""
         return self._ask("POST", "/admin/v1/backups", admin.BackupStatus, admin.BackupOrder(models=models))
+
+    # Settings
+
+    def settings(self) -> configuration.SettingList:
+        return self._ask("GET", "/admin/v1/config/settings", configuration.SettingList)
+
+    def config(self) -> configuration.ConfigStatus:
+        return self._ask("GET", "/admin/v1/config", configuration.ConfigStatus)
+
+    def config_text(self) -> configuration.ConfigText:
+        return self._ask("GET", "/admin/v1/config/text", configuration.ConfigText)
+
+    def config_versions(self) -> tuple[configuration.ConfigVersion, ...]:
+        """The latest, newest first."""
+        return self._ask("GET", "/admin/v1/config/history", configuration.ConfigVersionList).data
+
+    def check_config(self, new: configuration.NewConfig) -> configuration.CheckedConfig:
+        """What it would change. Raises RemoteError that says what is wrong with it."""
+        return self._ask("POST", "/admin/v1/config/check", configuration.CheckedConfig, new)
+
+    def take_config(self, new: configuration.NewConfig) -> configuration.TakenConfig:
+        return self._ask("PUT", "/admin/v1/config", configuration.TakenConfig, new)
+
+    def roll_back_config(self, version: int) -> configuration.TakenConfig:
+        back = configuration.Rollback(version=version)
+        return self._ask("POST", "/admin/v1/config/rollback", configuration.TakenConfig, back)
 
     # The audit log
 

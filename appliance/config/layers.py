@@ -88,16 +88,27 @@ def load(
     in_file = _from_file(file, known, text)
     for key, value in in_file.items():
         _checked(known[key], value)  # what a later layer hides must be right all the same
-    values = {
-        **{key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()},
-        **in_file,
-        **_from_environment(environment, known),
-        **_from_flags(flags or {}, known),
-    }
+    values = {**_of_build(defaults), **in_file, **_from_outside(environment, flags, known)}
     tree: dict[str, Any] = {}
     for key, value in values.items():
         _place(tree, key, _checked(known[key], value))
     return msgspec.convert(tree, Settings)
+
+
+def fixed(environment: Mapping[str, str], flags: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """The settings that no file can change, by key, and where each is written. Raises ConfigError."""
+    known = {setting.key: setting for setting in settings_list()}
+    return {key: value.source for key, value in _from_outside(environment, flags, known).items()}
+
+
+def _of_build(defaults: Mapping[str, str] | None) -> dict[str, Value]:
+    return {key: Value(text, "this build", is_text=True) for key, text in (defaults or {}).items()}
+
+
+def _from_outside(
+    environment: Mapping[str, str], flags: Mapping[str, str | None] | None, known: Mapping[str, Setting]
+) -> dict[str, Value]:
+    return {**_from_environment(environment, known), **_from_flags(flags or {}, known)}
 
 
 def _from_file(file: Path, known: Mapping[str, Setting], text: str | None) -> dict[str, Value]:

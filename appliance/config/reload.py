@@ -10,15 +10,18 @@ import asyncio
 import contextlib
 import logging
 import pwd
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 from watchfiles import awatch
 
+from appliance.config.describe import described
 from appliance.config.diff import Change, differences, in_force
 from appliance.config.history import History, Version, write_whole
 from appliance.config.schema import Settings
+from appliance.configuration import SettingStatus
 from appliance.errors import ConfigError, HearthError
 
 log = logging.getLogger("hearth.config")
@@ -42,14 +45,21 @@ class Configuration:
     """
 
     def __init__(
-        self, file: Path, load: Callable[[str], Settings], settings: Settings, history: History
+        self,
+        file: Path,
+        load: Callable[[str], Settings],
+        settings: Settings,
+        history: History,
+        fixed: Mapping[str, str] | None = None,
     ) -> None:
+        """`fixed`: where each setting is written that the file cannot change."""
         self.file = file
         self.history = history
         self.settings = settings  # in force
         self.error = ""  # why the file as it is now was not taken
         self.taker: Callable[[Settings], None] = lambda settings: None
         self._load = load
+        self._fixed = dict(fixed or {})
         self._wanted = settings
         self._text = self.read()
 
@@ -72,6 +82,10 @@ class Configuration:
             return ""
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.file} cannot be read: {error}") from error
+
+    def described(self) -> tuple[SettingStatus, ...]:
+        """Every setting, with what may be written for it."""
+        return described(self.settings, self._fixed, tomllib.loads(self._text))
 
     def check(self, text: str) -> tuple[Change, ...]:
         """What `text` would change of what the server was told to be. Raises ConfigError."""

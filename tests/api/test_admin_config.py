@@ -106,6 +106,25 @@ def test_a_new_text_through_the_api_is_checked_taken_kept_and_taken_back(pair: P
     assert text_of(home) == before
 
 
+def test_single_settings_are_set_in_the_text_as_it_is(pair: Pair) -> None:
+    server, _, home = pair
+    before = text_of(home)
+    wanted = {"set": {"generator.temperature": 0.25, "limits.drain": 9.0}}
+    checked = server.http.post("/admin/v1/config/check", json=wanted).json()
+    assert [change["key"] for change in checked["changes"]] == ["generator.temperature", "limits.drain"]
+    assert server.http.put("/admin/v1/config", json=wanted).json()["pending"] == []
+    assert text_of(home) == checked["toml"] == server.http.get("/admin/v1/config/text").json()["toml"]
+    told = {each["key"]: each for each in server.http.get("/admin/v1/config/settings").json()["data"]}
+    assert (told["limits.drain"]["value"], told["limits.drain"]["source"]) == (9.0, "file")
+    assert told["port"]["is_fixed"]
+    for wrong in ({"port": "x"}, {"generator.slot": 1}, {"generator": 1}):
+        response = server.http.put("/admin/v1/config", json={"set": wrong})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "set"), response.text
+    assert server.http.put("/admin/v1/config", json={}).status_code == 400
+    assert server.http.put("/admin/v1/config", json={"toml": before}).status_code == 200
+    assert text_of(home) == before
+
+
 def test_a_wrong_text_through_the_api_is_a_400_that_names_it(pair: Pair) -> None:
     server, _, home = pair
     before = text_of(home)
