@@ -350,3 +350,22 @@ class BackupList(Struct, frozen=True, kw_only=True):
     data: tuple[BackupStatus, ...]
     making: str = ""
     error: str = ""
+
+
+# The doctor
+
+
+class Finding(Struct, frozen=True):
+    """One line of the doctor's report. `advice` says what to do about a warning or a problem."""
+
+    section: str
+    label: str
+    text: str
+    level: Literal["ok", "warning", "problem"] = "ok"
+    advice: str = ""
+
+
+class DoctorReport(Struct, frozen=True, kw_only=True):
+    """What the doctor finds on the server's machine, section by section."""
+
+    data: tuple[Finding, ...]

@@ -14,12 +14,13 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 import psutil
 
 from appliance import memory, paths
+from appliance.admin import Finding
 from appliance.config.schema import Settings
 from appliance.errors import HearthError
 from appliance.orders import generator_order, mebibytes
@@ -38,16 +39,6 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-class Finding(NamedTuple):
-    """One line of the report. `advice` says what to do about a warning or a problem."""
-
-    section: str
-    label: str
-    text: str
-    level: Literal["ok", "warning", "problem"] = "ok"
-    advice: str = ""
-
-
 class EngineFacts(msgspec.Struct, frozen=True):
     """What the compute libraries say, asked in a process of their own."""
 
@@ -58,16 +49,20 @@ class EngineFacts(msgspec.Struct, frozen=True):
     onnxruntime_telemetry: str
 
 
-def examine(settings: Settings, library: Library) -> Iterator[Finding]:
-    """Every finding, section by section; `library` has the models to look at."""
+def examine(settings: Settings, library: Library, *, budget: int | None = None) -> Iterator[Finding]:
+    """Every finding, section by section; `library` has the models to look at.
+
+    `budget`: of a running server, the bytes that its chat models may take; it has its port already.
+    """
     yield Finding("Hearth", "version", f"{VERSION}, {'one file' if paths.is_frozen() else 'from source'}")
     yield Finding("Hearth", "home", str(paths.home()))
     yield from _machine()
     yield from _engines()
     yield from _libraries()
     yield from _disk()
-    yield from _models(settings, library)
-    yield from _port(settings)
+    yield from _models(settings, library, budget)
+    if budget is None:
+        yield from _port(settings)
 
 
 def _machine() -> Iterator[Finding]:
@@ -176,7 +171,7 @@ def _disk() -> Iterator[Finding]:
         yield Finding("Disk", "space", text)
 
 
-def _models(settings: Settings, library: Library) -> Iterator[Finding]:
+def _models(settings: Settings, library: Library, budget: int | None) -> Iterator[Finding]:
     try:
         installed = library.list()
         missing = [] if library.carries(settings.pack) else _missing(settings.pack, library)
@@ -192,18 +187,18 @@ def _models(settings: Settings, library: Library) -> Iterator[Finding]:
             "run `hearth models pull`",
         )
     for model in installed:
-        yield _model(model, library, settings)
+        yield _model(model, library, settings, budget)
 
 
 def _missing(pack: str, library: Library) -> list[str]:
     return [model.name for model in load_pack(pack).models if not library.store.has(model)]
 
 
-def _model(model: Installed, library: Library, settings: Settings) -> Finding:
+def _model(model: Installed, library: Library, settings: Settings, budget: int | None) -> Finding:
     size = f"{model.manifest.role}, {model.manifest.bytes / 1e6:,.0f} MB"
     if model.manifest.role != "chat":
         return Finding("Models", model.name, size)
-    most = settings.generator.memory or memory.available()
+    most = budget or settings.generator.memory or memory.available()
     try:
         _, expected = generator_order(model, library, settings, most)
     except HearthError as error:

@@ -114,6 +114,7 @@ class Runtime:
         self.is_sealed = False  # the kernel refuses this process every new network socket
         self.router = self._open_router()
         self._source = source
+        self.examining = asyncio.Lock()  # the doctor looks once at a time
         self._stock = Stock(source.store, self._take_in) if isinstance(source, Library) else None
         self.tools = Tools(settings.tools, self.guard.check, self._audit_call)
         self._watching: asyncio.Task[None] | None = None
@@ -332,6 +333,13 @@ class Runtime:
         if self._knowledge is None:
             raise Unavailable("knowledge bases are switched off here (knowledge.enabled)")
         return self._knowledge
+
+    @property
+    def library(self) -> Library:
+        """The models at hand. Raises Unavailable where they come from no library."""
+        if not isinstance(self._source, Library):
+            raise Unavailable("this server has no library of models")
+        return self._source
 
     @property
     def stock(self) -> Stock:

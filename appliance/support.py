@@ -69,7 +69,7 @@ def _parts(
     settings: Settings, library: Library, client: Client
 ) -> Iterator[tuple[str, Callable[[], str | bytes]]]:
     yield "version.txt", lambda: version.VERSION
-    yield "doctor.json", lambda: _json([each._asdict() for each in examine(settings, library)])
+    yield "doctor.json", lambda: _json(msgspec.to_builtins(list(examine(settings, library))))
     yield "settings.json", lambda: _json(_told(leaves_of(settings)))
     yield "environment.txt", lambda: "\n".join(sorted(n for n in os.environ if n.startswith(PREFIX)))
     yield "configurations.json", _configurations

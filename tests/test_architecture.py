@@ -60,7 +60,7 @@ LEVELS = {
     "appliance.api": (4, "HTTP in front of the runtime"),
     "appliance.connection": (5, "one client's connection: uvicorn's, with limits"),
     "appliance.server": (6, "the gateway process: api, listening"),
-    "appliance.doctor": (5, "looks at everything, serves nothing"),
+    "appliance.doctor": (3, "looks at everything below, serves nothing"),
     "appliance.support": (6, "collects what a helper needs to see; asks the doctor and the client"),
     "appliance.selftest": (5, "tries everything, serves nothing"),
     "tui": (5, "a client like any other"),

@@ -31,6 +31,7 @@ PLACES = {
     "models": ("tui.screens.models", "Models"),
     "chat": ("tui.screens.chat", "Chat"),
     "knowledge": ("tui.screens.knowledge", "Knowledge"),
+    "routing": ("tui.screens.routing", "Routing"),
     "access": ("tui.screens.access", "Access"),
     "settings": ("tui.screens.settings", "Settings"),
 }

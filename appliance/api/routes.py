@@ -21,6 +21,7 @@ from appliance.api.backups import BACKUP_OPERATIONS
 from appliance.api.batches.endpoints import BATCH_OPERATIONS
 from appliance.api.configuration import CONFIG_OPERATIONS
 from appliance.api.defacto.operations import DEFACTO_OPERATIONS
+from appliance.api.doctor import DOCTOR_OPERATIONS
 from appliance.api.errors import ErrorReply
 from appliance.api.keys import KEY_OPERATIONS
 from appliance.api.knowledge_routes import KNOWLEDGE_OPERATIONS
@@ -152,6 +153,7 @@ OPERATIONS = (
     *ADMIN_OPERATIONS,
     *STOCK_OPERATIONS,
     *KEY_OPERATIONS,
+    *DOCTOR_OPERATIONS,
     *AUDIT_OPERATIONS,
     *BACKUP_OPERATIONS,
     *WATCHING_OPERATIONS,

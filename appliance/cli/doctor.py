@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from appliance.cli.settings import SET_OPTION, load_settings, open_library
-from appliance.doctor import Finding, examine
+from appliance.admin import Finding
+from appliance.doctor import examine
 
 MARKS = {"ok": " ", "warning": "!", "problem": "✗"}
 
@@ -31,7 +32,7 @@ def doctor(as_json: bool, assignments: tuple[str, ...]) -> None:
                 print(f"{section}")
             _print(finding)
     if as_json:
-        print(msgspec.json.encode([finding._asdict() for finding in findings]).decode())
+        print(msgspec.json.encode(findings).decode())
     if any(finding.level == "problem" for finding in findings):
         sys.exit(1)
 

@@ -206,6 +206,10 @@ class Client:
         """Returns when it is whole; raises RemoteError while another is being made."""
         return self._ask("POST", "/admin/v1/backups", admin.BackupStatus, admin.BackupOrder(models=models))
 
+    def doctor(self) -> tuple[admin.Finding, ...]:
+        """What the doctor finds on the server's machine; takes a second or two."""
+        return self._ask("GET", "/admin/v1/doctor", admin.DoctorReport).data
+
     # Settings
 
     def settings(self) -> configuration.SettingList:
