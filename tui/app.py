@@ -33,7 +33,9 @@ PLACES = {
     "knowledge": ("tui.screens.knowledge", "Knowledge"),
     "routing": ("tui.screens.routing", "Routing"),
     "access": ("tui.screens.access", "Access"),
+    "audit": ("tui.screens.audit", "Audit"),
     "settings": ("tui.screens.settings", "Settings"),
+    "doctor": ("tui.screens.doctor", "Doctor"),
 }
 KEY_WANTED = ("missing_api_key", "invalid_api_key")
 

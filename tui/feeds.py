@@ -8,7 +8,7 @@ row to FEEDS. A feed may have a subject: `documents:vs_1` asks for those of `vs_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,14 +24,22 @@ from tui.messages import Fed, Found, Lost, Unfed
 if TYPE_CHECKING:
     from appliance.client.knowledge import KnowledgeClient
 
+CALM_SECONDS = 15.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 3.0)  # after the first loss, the second …; the last one stays
 
 
 class Feed(NamedTuple):
-    """`seconds` between two answers and questions; `ask` runs on a thread, with the subject if it has one."""
+    """`seconds` between two answers and questions; `ask` runs on a thread, with the subject if it has one.
+    `is_calm`: nothing is going on there; each look at data that is somebody's leaves a line in the audit log.
+    """
 
     seconds: float
     ask: Callable[..., Any]
+    is_calm: Callable[[Any], bool] = lambda value: False
+
+    def pause(self, value: Any) -> float:
+        """Seconds until it is asked again, after this answer."""
+        return CALM_SECONDS if self.is_calm(value) else self.seconds
 
 
 FEEDS = {
@@ -41,10 +49,15 @@ FEEDS = {
     "routing": Feed(3.0, lambda client: client.get("/admin/v1/routing")),
     "settings": Feed(5.0, lambda client: client.settings()),
     "config": Feed(2.0, lambda client: client.config()),
-    "keys": Feed(2.0, lambda client: client.keys()),
+    "backups": Feed(5.0, lambda client: client.backups()),
+    "keys": Feed(5.0, lambda client: client.keys()),
     "whoami": Feed(5.0, lambda client: client.whoami()),
-    "bases": Feed(1.0, lambda client: client.bases()),
-    "documents": Feed(1.0, lambda client, base: client.latest_documents(base)),
+    "bases": Feed(1.0, lambda client: client.bases(), lambda bases: not _any_in_progress(bases)),
+    "documents": Feed(
+        1.0,
+        lambda client, base: client.latest_documents(base),
+        lambda documents: not _any_in_progress(documents),
+    ),
 }
 
 
@@ -118,7 +131,7 @@ class Feeds:
         if name not in self._last or self._last[name] != value:
             self._last[name] = value
             self._tell(name, partial(Fed, name, value))
-        return feed.seconds
+        return feed.pause(value)
 
     def _lose(self, error: Unavailable) -> float:
         pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
@@ -144,3 +157,7 @@ class Feeds:
 
 def _ask_about(ask: Callable[..., Any], subject: str, client: KnowledgeClient) -> Any:
     return ask(client, subject)
+
+
+def _any_in_progress(found: Iterable[Mapping[str, Any]]) -> bool:
+    return any(each["status"] == "in_progress" for each in found)

@@ -27,6 +27,7 @@ WATCHED = frozenset(
         *("/healthz", "/readyz", "/metrics", "/version", "/openapi.json", "/health", "/props", "/slots"),
         *("/admin/v1/status", "/admin/v1/models", "/admin/v1/requests", "/admin/v1/routing"),
         *("/admin/v1/history", "/admin/v1/logs", "/admin/v1/audit/status", "/admin/v1/whoami"),
+        *("/admin/v1/keys", "/admin/v1/config", "/admin/v1/config/settings", "/admin/v1/backups"),
     ]
 )
 OTHER = "other"

@@ -7,8 +7,8 @@ import sys
 import click
 import msgspec
 
-from appliance.cli.settings import SET_OPTION, load_settings, open_library
 from appliance.admin import Finding
+from appliance.cli.settings import SET_OPTION, load_settings, open_library
 from appliance.doctor import examine
 
 MARKS = {"ok": " ", "warning": "!", "problem": "✗"}
