@@ -43,6 +43,7 @@ class Backend:
         self._calls: set[Call] = set()
         self._opening = threading.Lock()
         self._client: KnowledgeClient | None = None
+        self._left: list[KnowledgeClient] = []  # other clients' calls may still run
         self._is_closed = False
 
     @property
@@ -53,6 +54,8 @@ class Backend:
     def reopen(self, door: Door) -> None:
         """Use another client from the next call on: another key, or another server."""
         with self._opening:
+            if self._client is not None:
+                self._left.append(self._client)
             self._door, self._client = door, None
 
     async def run(self, use: Callable[[KnowledgeClient], Value]) -> Value:
@@ -104,9 +107,13 @@ class Backend:
         self._is_closed = True
         for call in list(self._calls):
             call.cancel()
-        if self._client is not None:
-            await self._on_thread(lambda client: client.close())
+        if self._client is not None or self._left:
+            await self._on_thread(self._close_all)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _close_all(self, client: KnowledgeClient) -> None:
+        for each in (*self._left, client):
+            each.close()
 
     def _work(self, call: Call, use: Callable[[KnowledgeClient], Value]) -> Value:
         if call.is_cancelled:

@@ -7,7 +7,6 @@ from now: `30d`, `12h`.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import get_args
@@ -17,7 +16,7 @@ from textual.content import Content
 from appliance.admin import KeyStatus
 from appliance.errors import InvalidValue
 from appliance.principal import ROLES, Grant, Rates, Role, Tier
-from tui import format
+from tui import clock, format
 from tui.dialogs.form import Field
 from tui.language import say
 from tui.widgets.table import Cell
@@ -109,7 +108,7 @@ def check(values: Mapping[str, str]) -> None:
     if not values["name"]:
         raise InvalidValue(say("access.no_name"), param="name")
     grant_of(values)
-    expiry(values["expires"], time.time())
+    expiry(values["expires"], clock.now())
 
 
 def row(key: KeyStatus, now: float) -> tuple[Cell, ...]:

@@ -59,7 +59,11 @@ def without_empty(tree: Any) -> Any:
 
 @given(st.sampled_from(TEXTS), changes)
 def test_the_values_are_those_asked_for_and_all_else_stays(text: str, values: dict[str, Any]) -> None:
-    after = tomllib.loads(edited(text, values))
+    try:
+        after = tomllib.loads(edited(text, values))
+    except ConfigError:  # told, and nothing is written: tomlkit cannot put tables behind dotted keys
+        assert text.startswith("routing.mode")
+        return
     assert without_empty(after) == without_empty(with_values(tomllib.loads(text), values))
 
 

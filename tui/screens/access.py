@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar
 
 from textual import on
@@ -12,7 +11,7 @@ from textual.containers import Container
 from textual.widgets import DataTable, Static
 
 from appliance.admin import IssuedKey, KeyChange, KeyStatus, NewKey
-from tui import grants
+from tui import clock, grants
 from tui.dialogs.form import Field, Form, filled
 from tui.dialogs.secret import Secret
 from tui.language import say
@@ -60,7 +59,7 @@ class Access(HearthScreen):
             self._show(value)
 
     def _show(self, keys: tuple[KeyStatus, ...]) -> None:
-        now = time.time()
+        now = clock.now()
         self._keys = {key.id: key for key in keys}
         table = self.query_one("#access-keys", LiveTable)
         table.show({key.id: grants.row(key, now) for key in keys})
@@ -93,7 +92,7 @@ class Access(HearthScreen):
             new = NewKey(
                 name=values["name"],
                 grant=grants.grant_of(values),
-                expires_at=grants.expiry(values["expires"], time.time()),
+                expires_at=grants.expiry(values["expires"], clock.now()),
             )
             return await self.call(lambda client: client.create_key(new), say("access.creating"))
 
@@ -119,7 +118,7 @@ class Access(HearthScreen):
             asked = KeyChange(
                 name=values["name"],
                 grant=grants.grant_of(values, key.grant),
-                expires_at=grants.expiry(values["expires"], time.time()),
+                expires_at=grants.expiry(values["expires"], clock.now()),
             )
             return await self.call(lambda client: client.change_key(key.id, asked), say("access.changing"))
 
