@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from appliance.errors import InternalError, InvalidValue, UnsupportedParameter
 from appliance.llm.backend import Logits, Vocabulary
+from appliance.llm.closed_schema import closed
 from appliance.records import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
 
 MAX_CONSTRAINT_BYTES = 64 * 1024
@@ -203,11 +204,11 @@ def _json_grammar(schema: dict[str, Any] | bool | None) -> str:
     param = "response_format.json_schema.schema"
     wanted: dict[str, Any] = {"type": "object"} if schema is None else {"allOf": [schema]}
     if isinstance(schema, dict):
-        wanted = schema
         _check_size(json.dumps(schema), param)
         _check_depth(schema, param)
         if "x-guidance" in schema:
             raise UnsupportedParameter("the schema may not contain 'x-guidance'", param=param)
+        wanted = closed(schema)
     overrides: Any = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
     return str(LLMatcher.grammar_from_json_schema(wanted, overrides=overrides))
 

@@ -54,7 +54,6 @@ def test_the_responses_surface(model: ChatOpenAI) -> None:
 
 def test_embeddings(server: Served) -> None:
     to: Any = {"base_url": f"{server.url}/v1", "api_key": "unused", "max_retries": 0}
-    model = OpenAIEmbeddings(model=EMBED, **to)
+    model = OpenAIEmbeddings(model=EMBED, check_embedding_ctx_length=False, **to)  # texts, no OpenAI tokens
     assert [len(vector) for vector in model.embed_documents(["a", "b"])] == [384, 384]
-    plain = OpenAIEmbeddings(model=EMBED, check_embedding_ctx_length=False, **to)
-    assert len(plain.embed_query("a")) == 384
+    assert len(model.embed_query("a")) == 384
