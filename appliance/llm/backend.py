@@ -1,6 +1,6 @@
 """What the engine asks of whatever computes: the seam between scheduling and llama.cpp.
 
-`bindings` implements it over llama.cpp and `fake` over arithmetic; nothing above this line knows which. All
+`native` implements it over llama.cpp and `fake` over arithmetic; nothing above this line knows which. All
 calls come from the engine's one thread, but for those of `Vocabulary`, which are pure look-ups.
 """
 

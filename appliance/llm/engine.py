@@ -15,69 +15,29 @@ from dataclasses import dataclass, field
 from appliance import errors
 from appliance.llm.backend import Backend
 from appliance.llm.block_store import BlockStore
-from appliance.llm.constraint import Constrained
-from appliance.llm.dialects.stream import AnswerStream
 from appliance.llm.draft import MOST_ROWS, PromptLookup, StartDrafter
-from appliance.llm.plan import Forget, Plan, Restore, Save, Share
+from appliance.llm.plan import Plan
+from appliance.llm.request import Admit, Request
 from appliance.llm.scheduler import Scheduler
 from appliance.llm.sequence import Sequence
+from appliance.llm.storekeeper import Storekeeper
 from appliance.llm.writer import Writer
 from appliance.records import (
     Accepted,
     Cancel,
     Delta,
-    Ended,
     Event,
     Failed,
     Measure,
     Progress,
-    SamplingParams,
-    SchedulingClass,
     Started,
     Step,
     Stop,
-    Timings,
-    Usage,
     WorkerStats,
 )
 
 MAX_STEP_FAILURES = 3
 PROGRESS_SECONDS = 0.5  # between two words about requests that have no token yet
-
-
-@dataclass(frozen=True)
-class Admit:
-    """A request whose prompt is tokens by now, from the preparing thread."""
-
-    id: int
-    prompt: list[int]
-    sampling: SamplingParams
-    choices: int
-    seed: int
-    limit: int  # tokens at which each choice ends with "length"
-    arrived: float
-    deadline: float | None
-    warnings: tuple[str, ...] = ()
-    constraint: Constrained | None = None
-    listen: Callable[[], AnswerStream] | None = None  # one for each choice; None: answers are plain text
-    scheduling_class: SchedulingClass = "default"
-    owner: str = ""
-    adapter: str = ""
-    namespace: str = ""
-
-
-@dataclass
-class _Request:
-    """What the engine remembers of a request between its first and its last event."""
-
-    admit: Admit
-    open_choices: int
-    started: float = 0.0
-    first_token: float = 0.0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    is_started: bool = False
 
 
 @dataclass
@@ -105,17 +65,14 @@ class Engine:
     fingerprint: str = ""
     start_apart: Callable[[], Engine] | None = None  # an engine for those that ask to be computed apart
     _apart: Engine | None = None
-    _requests: dict[int, _Request] = field(default_factory=dict)
+    _requests: dict[int, Request] = field(default_factory=dict)
     _stopping: bool = False
     _failures: int = 0
     _progress_told: float = 0.0
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.backend)
-        for found in self.store.find():
-            if not self.scheduler.tree.adopt(found.digest, found.parent, found.depth, found.key, found.size):
-                self.store.discard(found.digest)
-        self._settle_blocks()
+        self._storekeeper = Storekeeper(self.backend, self.scheduler, self.store)
 
     def run(self) -> None:
         """Live until a Stop has been obeyed, and what is worth keeping has been kept."""
@@ -124,7 +81,7 @@ class Engine:
             self.step()
         while self.rest():
             pass
-        self.store.close()
+        self._storekeeper.close()
 
     def take_commands(self) -> None:
         """Obey everything in the inbox; wait for something when there is nothing to compute."""
@@ -154,7 +111,7 @@ class Engine:
         self._draft()
         plan = self.scheduler.plan()
         self._announce(plan)
-        self._apply(plan)
+        self._storekeeper.carry_out(plan.changes)
         self._tell_progress()
         deltas = [delta for part in plan.by_adapter() for delta in self._compute(part)]
         self._publish(deltas)
@@ -175,12 +132,12 @@ class Engine:
     def rest(self) -> bool:
         """Nobody asks for anything: do a little of what is worth doing then; whether there was any."""
         plan = self.scheduler.plan_idle()
-        self._apply(plan)
+        self._storekeeper.carry_out(plan.changes)
         return bool(plan.changes)
 
     def check(self) -> None:
         """The integrity check: raises AssertionError when our books and the cache's own differ."""
-        self._apply(Plan(changes=self.scheduler.cache.take_changes()))
+        self._storekeeper.carry_out(self.scheduler.cache.take_changes())
         self.scheduler.check()
         for sequence, length in self.scheduler.cache.lengths().items():
             if (actual := self.backend.length(sequence)) != length:
@@ -231,7 +188,7 @@ class Engine:
         except errors.HearthError as error:
             self.emit(Failed(id=admit.id, error=errors.pack(error)))
             return
-        self._requests[admit.id] = _Request(admit, open_choices=admit.choices)
+        self._requests[admit.id] = Request(admit, open_choices=admit.choices)
         self.emit(
             Accepted(
                 id=admit.id,
@@ -308,42 +265,6 @@ class Engine:
                 )
             )
 
-    def _apply(self, plan: Plan) -> None:
-        self._settle_blocks()  # the plan may have forgotten blocks; what it saves must come after that
-        for change in plan.changes:
-            match change:
-                case Share(source, target, length):
-                    self.backend.share(source, target, length)
-                case Forget(sequence, start):
-                    self.backend.forget(sequence, start)
-                case Save():
-                    self._save(change)
-                case Restore():
-                    self._restore(change)
-
-    def _save(self, change: Save) -> None:
-        content = self.backend.save(change.sequence, change.start, change.length)
-        self.store.put(change.block, content)
-        self.scheduler.tree.keep(change.block, len(content))
-        self._settle_blocks()
-
-    def _restore(self, change: Restore) -> None:
-        content = self.store.get(change.block)
-        is_whole = content is not None and self.backend.restore(
-            change.slot, change.start, change.length, content
-        )
-        if content is None or not is_whole:
-            self.scheduler.tree.remove(change.block)
-        else:
-            self.scheduler.tree.keep(change.block, len(content))
-        self._settle_blocks()
-        self.scheduler.restored(change, is_whole=is_whole)
-
-    def _settle_blocks(self) -> None:
-        while effects := self.scheduler.tree.take_effects():
-            for block in self.store.carry_out(effects):
-                self.scheduler.tree.not_written(block)
-
     def _write(self, plan: Plan) -> list[Delta]:
         """What the step says in each sequence whose last token it computed."""
         deltas = []
@@ -392,24 +313,7 @@ class Engine:
             request.reasoning_tokens += sequence.answer.reasoning_tokens
             if request.open_choices == 0:
                 del self._requests[sequence.request]
-                self.emit(self._ended(request))
-
-    def _ended(self, request: _Request) -> Ended:
-        admit, now = request.admit, self.clock()
-        return Ended(
-            id=admit.id,
-            usage=Usage(
-                prompt_tokens=len(admit.prompt),
-                completion_tokens=request.completion_tokens,
-                cached_tokens=request.cached_tokens,
-                reasoning_tokens=request.reasoning_tokens,
-            ),
-            timings=Timings(
-                queued=request.started - admit.arrived,
-                prefill=request.first_token - request.started,
-                decode=now - request.first_token,
-            ),
-        )
+                self.emit(request.ended(self.clock()))
 
     def _fail_batch(self, plan: Plan, error: errors.InternalError) -> None:
         """llama.cpp refused a batch: its requests end; a third refusal in a row ends the process."""

@@ -1,4 +1,4 @@
-"""A deterministic peer of `bindings`: the same seam over arithmetic instead of a model.
+"""A deterministic peer of `native`: the same seam over arithmetic instead of a model.
 
 Its next token depends on every token that the cache really holds for a sequence, so a wrong share, a missing
 forget or a wrong position changes the text. It keeps the books llama.cpp keeps and refuses what llama.cpp

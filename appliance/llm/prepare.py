@@ -17,8 +17,8 @@ from appliance.llm.backend import Vocabulary
 from appliance.llm.constraint import Constrained
 from appliance.llm.conversation import Conversation
 from appliance.llm.dialects.stream import AnswerStream
-from appliance.llm.engine import Admit
 from appliance.llm.grammar import GrammarCompiler, Matcher
+from appliance.llm.request import Admit
 from appliance.llm.template import GENERIC_TEMPLATE, SEVER, ChatTemplate
 from appliance.records import (
     ChatPrompt,

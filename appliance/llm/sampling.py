@@ -1,6 +1,6 @@
 """Which sampler stages a request asks for, and log-probabilities from raw logits.
 
-This module decides; the stages themselves are native and built by `bindings`. The order of stages is that
+This module decides; the stages themselves are native and built by `sampler`. The order of stages is that
 of llama.cpp's own default chain: bias, penalties, then truncation from the coarsest to the finest, then
 temperature, then the draw.
 """

@@ -1,8 +1,8 @@
 """A jinja environment in which a stranger's template can neither escape nor exhaust the machine.
 
-Jinja's immutable sandbox keeps a template away from Python's internals. This module adds what it lacks: a
-`Meter` for time, loop rounds and characters built, allow-lists of filters and methods, and a rewrite of the
-parsed template, so that everything that loops, compares or builds passes the meter. It knows no chats.
+Jinja's immutable sandbox keeps a template away from Python's internals. This module adds what it lacks:
+allow-lists of filters and methods that all ask a `Meter`, and for the rest the rewrite of
+`metered_syntax`. It knows no chats.
 
 Where one native call could build far more than it is given (`*`, `replace`, `join` …), the meter is asked
 before; elsewhere a step at most doubles what there is, and it is asked after.
@@ -19,14 +19,13 @@ from typing import Any
 import jinja2
 from jinja2 import filters, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
+from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-MAX_BUILT_CHARS = 32 * 1024 * 1024
-MAX_ROUNDS = 200_000
-REFERENCE = 8  # bytes that one element of a list costs, counted as characters
+from appliance.llm.meter import MAX_ROUNDS, REFERENCE, LimitReached, Meter
+from appliance.llm.metered_syntax import Generation, rewrite
+
 MAX_INTEGER = 2**64
 MAX_INDENT = 8
 
@@ -47,65 +46,6 @@ METHODS: dict[type, frozenset[str]] = {
 }
 
 
-class LimitReached(Exception):
-    """A template went over one of its limits; the message goes on from "the template"."""
-
-
-class Meter:
-    """What one rendering may use up. Every method raises LimitReached."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds, self._clock = seconds, clock
-        self.begin()
-
-    def begin(self) -> None:
-        self._ends_at = self._clock() + self._seconds
-        self._rounds = self._built = 0
-        self._weights: dict[int, tuple[object, int]] = {}  # keeps the object, so that its id stays its own
-
-    def tick(self, rounds: int = 1) -> None:
-        self._rounds += rounds
-        if self._rounds > MAX_ROUNDS:
-            raise LimitReached(f"takes more than {MAX_ROUNDS} loop rounds")
-        if self._clock() > self._ends_at:
-            raise LimitReached(f"takes longer than {self._seconds:g} s")
-
-    def reserve(self, size: int) -> None:
-        """Is there room for `size` more characters?"""
-        if self._built + size > MAX_BUILT_CHARS:
-            raise LimitReached(f"builds more than {MAX_BUILT_CHARS} characters")
-
-    def build(self, size: int) -> None:
-        """`size` characters have been built."""
-        self.reserve(size)
-        self._built += size
-        self.tick(0)
-
-    def weigh(self, value: Any) -> int:
-        """About the characters of `value` written out: what it holds twice counts twice.
-
-        Lists that hold themselves many times over are small in memory but endless to print or compare.
-        """
-        if isinstance(value, str):
-            return len(value)
-        if isinstance(value, Namespace):
-            raise LimitReached("puts a namespace where a value belongs")
-        if not isinstance(value, (list, tuple, dict)):
-            return REFERENCE
-        known = self._weights.get(id(value))
-        if known is None:
-            if len(value) > MAX_ROUNDS:
-                raise LimitReached(f"makes a list of {len(value)} elements")
-            parts: Iterable[Any] = value
-            if isinstance(value, dict):
-                parts = (part for pair in value.items() for part in pair)
-            weight = 2 + sum(2 + self.weigh(part) for part in parts)
-            if weight > MAX_BUILT_CHARS:
-                raise LimitReached(f"makes a value of more than {MAX_BUILT_CHARS} characters")
-            known = self._weights[id(value)] = (value, weight)
-        return known[1]
-
-
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment. `meter.begin()` comes before each rendering."""
 
@@ -117,7 +57,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=False,
-            extensions=[_Generation, loopcontrols],
+            extensions=[Generation, loopcontrols],
             finalize=self.text,
             optimized=False,
         )
@@ -133,7 +73,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         template = super()._parse(source, name, filename)
-        _rewrite(template)
+        rewrite(template)
         return template
 
     # What passes the meter
@@ -332,58 +272,3 @@ class _TextFilters:
             self._meter.build(len(piece))
             pieces.append(piece)
         return "".join(pieces)
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks assistant text for training; rendering passes it through."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja's own protocol
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-# The rewrite of a parsed template. The meter is reached through the environment and not through names, which
-# a template could define anew.
-
-
-def _rewrite(node: nodes.Node) -> None:
-    for name, value in list(node.iter_fields()):
-        if isinstance(value, nodes.Node):
-            _rewrite(value)
-            setattr(node, name, _guarded(value))
-        elif isinstance(value, list):
-            for item in value:
-                if isinstance(item, nodes.Node):
-                    _rewrite(item)
-            value[:] = [_guarded(item) for item in value]
-    if isinstance(node, nodes.For):
-        node.body.insert(0, nodes.Output([nodes.EnvironmentAttribute("loop_round")]).set_lineno(node.lineno))
-        if node.test is not None:
-            node.test = _after("loop_round", node.test)
-
-
-def _guarded(node: Any) -> Any:
-    if isinstance(node, nodes.Concat):
-        return _call("joined", node.nodes, node)
-    is_slice = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
-    is_load = isinstance(node, nodes.Tuple) and node.ctx == "load"
-    if is_slice or is_load or isinstance(node, (nodes.List, nodes.Dict)):
-        return _call("measured", [node], node)
-    if isinstance(node, nodes.Compare):
-        return _after("moment", node)
-    return node
-
-
-def _after(name: str, node: nodes.Node) -> nodes.Expr:
-    """The value of `node`, once the environment's property `name` has been read."""
-    both = nodes.Or(nodes.EnvironmentAttribute(name), node)
-    both.set_lineno(node.lineno)
-    return both
-
-
-def _call(name: str, arguments: list[nodes.Expr], near: nodes.Node) -> nodes.Expr:
-    call = nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
-    call.set_lineno(near.lineno)
-    return call

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from jinja2 import meta
 
 from appliance.errors import HearthError, InvalidRequest, TemplateRefusal, UnsupportedParameter
-from appliance.llm.sandbox import LimitReached, Meter, Sandbox
+from appliance.llm.meter import LimitReached, Meter
+from appliance.llm.sandbox import Sandbox
 from appliance.records import Message
 
 Turn = Mapping[str, Any]

@@ -13,9 +13,10 @@ from appliance.llm.backend import Span
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
 from appliance.llm.draft import PromptLookup
-from appliance.llm.engine import Admit, Engine
+from appliance.llm.engine import Engine
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
 from appliance.llm.plan import Limits
+from appliance.llm.request import Admit
 from appliance.llm.scheduler import Scheduler
 from appliance.records import Cancel, Ended, Event, Failed, SamplingParams, SchedulingClass, Started, Step
 

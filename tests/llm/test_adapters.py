@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from appliance.llm import bindings
+from appliance.llm import bindings, native
 from appliance.llm.backend import Span
-from appliance.llm.engine import Admit
 from appliance.llm.fake import adapter_shift, checksum_token
+from appliance.llm.request import Admit
 from appliance.records import AdapterFile, GeneratorOrder, SamplingParams
 from models.store import Store
 from tests import tiny_model
@@ -98,7 +98,7 @@ def order(path: Path, adapters: dict[str, bytes], **fields: Any) -> GeneratorOrd
     )
 
 
-def greedy(backend: bindings.LlamaBackend, adapter: str, prompt: list[int], count: int) -> list[int]:
+def greedy(backend: native.LlamaBackend, adapter: str, prompt: list[int], count: int) -> list[int]:
     backend.use(adapter)
     backend.forget(0)
     said: list[int] = []
@@ -115,7 +115,7 @@ def test_llama_cpp_answers_otherwise_with_an_adapter_and_as_before_without(tmp_p
     path = tmp_path / "model.gguf"
     path.write_bytes(tiny_model.tiny_gguf())
     bindings.load_compute_backends()
-    backend = bindings.LlamaBackend(
+    backend = native.LlamaBackend(
         order(path, {"one": adapter_gguf(1), "two": adapter_gguf(2), "silent": adapter_gguf(1, alpha=1e-6)}),
         256,
         lambda _: None,
@@ -137,12 +137,10 @@ def test_an_adapter_that_llama_cpp_refuses_costs_only_itself(tmp_path: Path) -> 
     path.write_bytes(tiny_model.tiny_gguf())
     bindings.load_compute_backends()
     unfit = adapter_gguf(shapes={"blk.9.attn_q.weight": (64, 64)})
-    backend = bindings.LlamaBackend(
-        order(path, {"unfit": unfit, "sound": adapter_gguf()}), 256, lambda _: None
-    )
+    backend = native.LlamaBackend(order(path, {"unfit": unfit, "sound": adapter_gguf()}), 256, lambda _: None)
     try:
-        assert set(backend.refused_adapters) == {"unfit"}
-        assert "blk.9.attn_q" in backend.refused_adapters["unfit"]
+        assert set(backend.model.refused_adapters) == {"unfit"}
+        assert "blk.9.attn_q" in backend.model.refused_adapters["unfit"]
         backend.use("sound")
     finally:
         backend.close()
@@ -164,9 +162,9 @@ def test_an_adapter_is_read_from_within_a_larger_file(tmp_path: Path) -> None:
         batch_tokens=64,
         adapters=(*plain.adapters, carried),
     )
-    backend = bindings.LlamaBackend(both, 256, lambda _: None)
+    backend = native.LlamaBackend(both, 256, lambda _: None)
     try:
-        assert not backend.refused_adapters
+        assert not backend.model.refused_adapters
         assert greedy(backend, "carried", [1, 50], 8) == greedy(backend, "plain", [1, 50], 8)
     finally:
         backend.close()
@@ -183,7 +181,7 @@ def test_a_real_model_answers_otherwise_with_an_adapter(tmp_path: Path) -> None:
     smol = GeneratorOrder(
         name="smol", weights=str(path), threads=2, slots=2, batch_tokens=64, adapters=(adapter,)
     )
-    backend = bindings.LlamaBackend(smol, 256, lambda _: None)
+    backend = native.LlamaBackend(smol, 256, lambda _: None)
     try:
         prompt = backend.vocabulary.tokenize("The capital of France is", add_bos=True, parse_special=False)
         plain, odd = greedy(backend, "", prompt, 8), greedy(backend, "odd", prompt, 8)

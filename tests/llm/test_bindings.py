@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from appliance.errors import InternalError, SetupError
 from appliance.llm import bindings
 from appliance.llm.backend import Span
-from appliance.llm.bindings import LlamaBackend
-from appliance.llm.engine import Admit, Engine
+from appliance.llm.engine import Engine
+from appliance.llm.native import LlamaBackend
 from appliance.llm.plan import Limits
+from appliance.llm.request import Admit
 from appliance.llm.sampling import logprobs
 from appliance.llm.scheduler import Scheduler
 from appliance.records import Ended, Event, GeneratorOrder, SamplingParams, Step
@@ -96,9 +97,9 @@ def test_loading_reports_its_progress_and_says_what_was_loaded(
     assert reports == sorted(reports)
     assert reports[-1] == 1.0
     assert len(reports) > 10
-    assert backend.trained_context == 8192
-    assert backend.parameters == 134_515_008
-    assert 90_000_000 < backend.weight_bytes < 100_000_000
+    assert backend.model.trained_context == 8192
+    assert backend.model.parameters == 134_515_008
+    assert 90_000_000 < backend.model.weight_bytes < 100_000_000
     assert backend.vocabulary.size == 49_152
     assert backend.vocabulary.eos_text == "<|im_end|>"
     assert "<|im_start|>" in (backend.vocabulary.chat_template or "")
@@ -349,7 +350,7 @@ def test_weights_are_mapped_in_place_out_of_a_larger_file(weights: Path, tmp_pat
         ]
         low, high = (int(address, 16) for address in mapping[0].split("-"))
         assert offset <= int(mapping[2], 16) < offset + 4_000_000, "the header's pages are given back"
-        assert high - low > 0.9 * backend.weight_bytes
+        assert high - low > 0.9 * backend.model.weight_bytes
         assert (
             "Paris"
             in b"".join(
@@ -383,12 +384,12 @@ def test_a_cache_that_does_not_fit_is_a_setup_error(weights: Path) -> None:
     program = (
         "import sys\n"
         "from appliance.errors import SetupError\n"
-        "from appliance.llm import bindings\n"
+        "from appliance.llm import bindings, native\n"
         "from appliance.records import GeneratorOrder\n"
         "bindings.load_compute_backends()\n"
         "try:\n"
         "    order = GeneratorOrder(name='greedy', weights=sys.argv[1], threads=1, slots=1)\n"
-        "    bindings.LlamaBackend(order, 1_000_000, lambda fraction: None)\n"
+        "    native.LlamaBackend(order, 1_000_000, lambda fraction: None)\n"
         "except SetupError as error:\n"
         "    print(error)\n"
     )

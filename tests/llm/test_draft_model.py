@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from appliance import generator
+from appliance import engine_room
 from appliance.errors import InternalError, SetupError
-from appliance.llm import bindings
+from appliance.llm import bindings, native
 from appliance.llm.backend import Span
 from appliance.llm.draft import LONGEST_DRAFT, LONGEST_PAUSE
 from appliance.llm.draft_model import READ_AT_ONCE, DraftModel
-from appliance.llm.engine import Admit
 from appliance.llm.fake import FakeBackend, checksum_token
+from appliance.llm.request import Admit
 from appliance.records import DraftModelFile, Ended, Event, GeneratorOrder, SamplingParams
 from models.store import Store
 from tests import tiny_model
@@ -116,9 +116,9 @@ class Outlet:
 def answer(order: GeneratorOrder) -> tuple[str, int, int]:
     """A greedy answer; the engine's steps; how many of them the draft model saved is the caller's to see."""
     outlet: Any = Outlet()
-    backend, _ = generator.load(order, outlet)
-    draft_model = generator.load_draft_model(order, backend)
-    engine = generator.build_engine(order, backend, outlet, draft_model)
+    backend, _ = engine_room.load(order, outlet.send)
+    draft_model = engine_room.load_draft_model(order, backend)
+    engine = engine_room.build_engine(order, backend, outlet.send, draft_model)
     prompt = backend.vocabulary.tokenize("The pump is", add_bos=True, parse_special=False)
     params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
     engine.inbox.put(
@@ -179,10 +179,10 @@ def test_a_model_with_other_words_is_refused_by_name(tmp_path: Path) -> None:
         draft_model=DraftModelFile(name="other", weights=str(tmp_path / "other.gguf")),
     )
     bindings.load_compute_backends()
-    backend = bindings.LlamaBackend(order, 128, lambda fraction: None)
+    backend = native.LlamaBackend(order, 128, lambda fraction: None)
     try:
         with pytest.raises(SetupError, match=r"has other draft for own, but its vocabulary is another"):
-            generator.load_draft_model(order, backend)
+            engine_room.load_draft_model(order, backend)
     finally:
         backend.close()
 

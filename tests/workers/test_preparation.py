@@ -9,10 +9,11 @@ import pytest
 
 from appliance.errors import unpack
 from appliance.generator import Preparation
-from appliance.llm.engine import Admit, Engine
+from appliance.llm.engine import Engine
 from appliance.llm.fake import FakeBackend, FakeVocabulary
 from appliance.llm.plan import Limits
 from appliance.llm.prepare import Preparer
+from appliance.llm.request import Admit
 from appliance.llm.scheduler import Scheduler
 from appliance.records import (
     Cancel,
