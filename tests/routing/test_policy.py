@@ -296,3 +296,17 @@ def test_invariants(facts: Facts, chosen: Routing, states: dict[str, ModelState]
     assert decide(facts, REGISTRY, chosen, states, leaky) == decision
     assert decision_text(decision).count("\n") >= len(asked) + len(left)
     msgspec.json.encode(decision_body(decision))
+
+
+def test_nothing_of_a_request_that_may_not_leave_goes_online() -> None:
+    routing = Routing(mode="hybrid", policy="online-first")
+    found = decide(Facts(model="any", is_local_only=True), REGISTRY, routing, {})
+    assert [candidate.model for candidate in found.candidates] == [SMALL, TINY]
+    assert found.policy_reason == "the request may not leave this machine"
+
+
+def test_a_custom_policy_that_is_not_there_orders_nothing() -> None:
+    routing = Routing(mode="hybrid", policy="custom")
+    found = decide(Facts(model="any"), REGISTRY, routing, {})
+    assert found.candidates == ()
+    assert {each.why for each in found.rejected} == {"policy"}
