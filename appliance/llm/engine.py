@@ -287,9 +287,12 @@ class Engine:
         return deltas
 
     def _draft(self) -> None:
-        """Let sequences guess ahead, as long as there are so few that the extra rows cost little."""
+        """Let sequences guess ahead, as long as there are so few that the extra rows cost little, and nobody
+        waits for a first token, whom they would delay."""
         running = self.scheduler.running
-        guessing = [s for s in running if s.drafter and not s.is_prefilling and s.pending == 1]
+        if any(sequence.is_prefilling for sequence in running):
+            return
+        guessing = [s for s in running if s.drafter and s.pending == 1]
         room = MOST_ROWS - len(running)
         for left, sequence in zip(range(len(guessing), 0, -1), guessing, strict=True):
             if room <= 0 or sequence.drafter is None:
