@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.serving import CHAT, SINGLE_THREADED, Served, own_environment, store_directory
 
 GOAL = 0.97
@@ -47,11 +49,30 @@ def main() -> None:
                 "chat": Asker(f"{served.url}/v1/chat/completions", Path(directory), options, ()),
                 "responses": Asker(f"{served.url}/v1/responses", Path(directory), options, ()),
             }
-            print(json.dumps(_figures(ways, options)))
+            spent = {name: _spent(served, ways[name], options) for name in ("chat", "responses")}
+            print(json.dumps(_figures(ways, options) | {"cpu": spent}))
             for asker in ways.values():
                 asker.close()
         finally:
             served.end()
+
+
+def _spent(served: Served, asker: Asker, options: argparse.Namespace) -> dict[str, float]:
+    """Processor time of the gateway beside the generator's, for the same answers; company changes little."""
+    processes = {"gateway": psutil.Process(served.process.pid), "generator": served.worker("generator")}
+    asker.ask(7, options.streams, options.tokens)
+    before = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
+    tokens = sum(asker.ask(8 + n, options.streams, options.tokens)["tokens"] for n in range(options.rounds))
+    took = {name: sum(process.cpu_times()[:2]) - before[name] for name, process in processes.items()}
+    print(
+        f"{1e6 * took['gateway'] / tokens:.0f} µs of the gateway per token, of the generator "
+        f"{1e6 * took['generator'] / tokens:.0f} µs: {took['gateway'] / took['generator']:.3f}"
+    )
+    return {
+        "gateway_per_token": took["gateway"] / tokens,
+        "generator_per_token": took["generator"] / tokens,
+        "share": took["gateway"] / took["generator"],
+    }
 
 
 class Asker:

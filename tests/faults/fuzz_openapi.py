@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,7 +54,10 @@ def fuzz(home: Path, has_key: bool, options: argparse.Namespace) -> dict[str, An
             "--seed", str(options.seed), "--exclude-path-regex", LEFT_OUT, "--request-timeout", "30",
             "--report", "ndjson", "--report-ndjson-path", str(report), "--continue-on-failure", *headers,
         ]  # fmt: skip
-        subprocess.run(command, cwd=home, check=False, timeout=3600, stdout=sys.stderr)
+        hooks = {"SCHEMATHESIS_HOOKS": "tests.faults.fuzz_hooks", "PYTHONPATH": str(ROOT)}
+        subprocess.run(
+            command, cwd=home, check=False, timeout=3600, stdout=sys.stderr, env=os.environ | hooks
+        )
         assert served.process.poll() is None, f"the server has ended:\n{served.log[-2000:]}"
         return count(report)
     finally:
