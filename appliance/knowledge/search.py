@@ -76,6 +76,8 @@ class Search:
         unrelated, related = await self._embedding.calibration(served)
         trace.mark("embedding")
         asked = [Query(text, vector) for text, vector in zip(queries, vectors, strict=True)]
+        wants_rerank = self._reranks if rerank is None else rerank
+        wanted = max(limit, RERANKED) if wants_rerank else limit
 
         def work(connection: Connection) -> Found:
             current = bases.get(connection, principal, base).edition
@@ -86,7 +88,7 @@ class Search:
                 index,
                 current.id,
                 asked,
-                max(limit, RERANKED),
+                wanted,
                 tuning=self.tuning,
                 counts=self._counts,
                 documents=None if filter is None else _fitting(connection, base, filter),
@@ -94,7 +96,6 @@ class Search:
             )
 
         found = await read(self._database, work)
-        wants_rerank = self._reranks if rerank is None else rerank
         ranked, warnings = found.candidates, tuple[str, ...]()
         if wants_rerank and ranked:
             ranked, warnings = await self._rerank(queries, ranked)

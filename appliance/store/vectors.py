@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 LINKS = 20
 BUILD_WIDTH = 200
-SEARCH_WIDTH = 120
+SEARCH_WIDTH = 100  # least; recall@10 at 100,000 chunks is in docs/BENCHMARKS.md
 STEP = 32  # vectors added while searches wait; a step takes some 20 ms
 SPARE = 1024
 
@@ -93,7 +93,7 @@ class Graph:
             if limit == 0:
                 return np.empty(0, np.int64), np.empty(0, np.float32)
             try:
-                ids, distances = self._query(vector, limit, max(SEARCH_WIDTH, limit + limit // 5))
+                ids, distances = self._query(vector, limit, max(SEARCH_WIDTH, limit))
             except RuntimeError:
                 # The search ended among dead nodes before it had seen `limit` live ones: look at all.
                 ids, distances = self._query(vector, limit, self._index.get_current_count())

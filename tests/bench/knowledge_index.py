@@ -40,6 +40,7 @@ WORDS_PER_CHUNK = 120
 VOCABULARY = 60_000
 QUERY_WORDS = 8
 CLUSTERS = 2_000
+LIMIT = 10  # passages, as OpenAI's search gives when it is told no number
 BASE = "vs_bench"
 
 
@@ -171,7 +172,7 @@ def ask(
             index,
             edition,
             [query],
-            20,
+            LIMIT,
             tuning=Tuning(),
             counts=counts,
             documents=None,
