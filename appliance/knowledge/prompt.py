@@ -113,7 +113,7 @@ def closing(answer: str, question: str, passages: Sequence[Candidate]) -> str:
         return f" “{_quote(passages[marks[0][0] - 1])}”" if marks else ""
     asked = set(query_words(question, ANSWER_WORDS))
     said = [word for word in answered if word not in asked] or answered
-    shares = [_share(said, each) for each in passages]
+    shares = _shares(said, passages)
     best = max(shares)
     if best < (SHARED_WORDS if marks else FEW_SHARED_WORDS):
         return ""
@@ -125,9 +125,12 @@ def closing(answer: str, question: str, passages: Sequence[Candidate]) -> str:
     return "".join([" ", *(f"[{number}]" for number in numbers[:MOST_CLOSING_MARKS])])
 
 
-def _share(words: Sequence[str], passage: Candidate) -> float:
-    held = set(query_words(passage.hit.chunk.text, PASSAGE_WORDS))
-    return sum(word in held for word in words) / len(words)
+def _shares(words: Sequence[str], passages: Sequence[Candidate]) -> list[float]:
+    """Which share of the words each passage holds; a word that several hold tells less."""
+    held = [set(query_words(each.hit.chunk.text, PASSAGE_WORDS)) for each in passages]
+    weights = {word: 1 / max(1, sum(word in each for each in held)) for word in words}
+    whole = sum(weights.values())
+    return [sum(weight for word, weight in weights.items() if word in each) / whole for each in held]
 
 
 def citations(answer: str, passages: Sequence[Candidate]) -> tuple[Citation, ...]:

@@ -77,6 +77,11 @@ def test_the_words_of_the_question_prove_nothing() -> None:
     assert prompt.closing("The valve does open at nine bar.", "When does the valve open?", passages) == " [2]"
 
 
+def test_a_word_that_all_passages_hold_tells_little() -> None:
+    passages = (passage("Use the command: isolate rescue."), passage("Use a command; use it, or use more."))
+    assert prompt.closing("You can use the command isolate.", QUESTION, passages) == " [1]"
+
+
 def test_a_mark_that_leads_elsewhere_is_set_right() -> None:
     assert prompt.closing("The valve opens at nine bar [2].", QUESTION, PASSAGES) == " [1]"
     assert prompt.closing("Possibly, who knows [2].", QUESTION, PASSAGES) == ""
