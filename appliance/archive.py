@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from appliance.config.schema import Archive as Settings
 from appliance.errors import InvalidRequest
 from appliance.principal import Principal
@@ -77,8 +79,10 @@ class Archive:
         model: str = "",
         metadata: dict[str, str] | None = None,
         expires_at: float | None = None,
+        goes_on: bool = False,
     ) -> Kept:
-        """An object as it would be kept from now on: answers until they are too old."""
+        """An object as it would be kept from now on: answers until they are too old. `goes_on`: work on it
+        goes on without a request, on the principal's behalf."""
         now = time.time()
         if expires_at is None and kind in AGEING:
             expires_at = now + self._settings.days * DAY
@@ -92,6 +96,7 @@ class Archive:
             created_at=now,
             expires_at=expires_at,
             body=body,
+            principal=msgspec.json.encode(principal).decode() if goes_on else "",
         )
 
     async def keep(self, kept: Kept, items: Sequence[KeptItem] = ()) -> None:

@@ -23,6 +23,9 @@ from appliance.config.schema import Limits
 from appliance.errors import HeadersTooLarge, HearthError, InvalidRequest, RequestTimeout, TooManyConnections
 
 NO_LINGERING = struct.pack("ii", 1, 0)  # of SO_LINGER: the connection is reset, what is unsent is dropped
+SEND_BUFFER = (
+    256 * 1024
+)  # what the kernel holds for a client; by itself it would hold megabytes for slow ones
 LINGER_SECONDS = 1.0  # for the last words to a client that is left
 RETRY_SECONDS = 1.0
 ONE_READ = 256 * 1024  # what a transport may hand over at once: more than that of a head alone is too much
@@ -75,6 +78,9 @@ class LimitedConnection(HttpToolsProtocol):
             transport.abort()
             return
         self._address = address
+        opened = transport.get_extra_info("socket")
+        if opened is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         tls = transport.get_extra_info("ssl_object")
         self._certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         self._arm(self._limits.receive_seconds, self._on_late_head)

@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -75,7 +76,8 @@ class Served:
         self.home = home
         if not (home / "models").exists():
             (home / "models").symlink_to(store_directory(), target_is_directory=True)
-        lines = [*SINGLE_THREADED, "pull=never", f"models={','.join(models)}", *settings]
+        roots = f"access.folder_roots={tempfile.gettempdir()}"
+        lines = [*SINGLE_THREADED, "pull=never", f"models={','.join(models)}", roots, *settings]
         flags = [word for line in lines for word in ("--set", line)]
         self.process = subprocess.Popen(
             [*(program or paths.self_command()), "serve", "--port", "0", *flags],

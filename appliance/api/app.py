@@ -67,7 +67,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host the client names
-    batches = Runner(runtime, Audited(app, runtime))
+    batches = Runner(runtime, Audited(Gate(app, runtime), runtime))
     app.state.runtime, app.state.background, app.state.batches = runtime, background, batches
     return Observed(Audited(Addressed(Gate(app, runtime), runtime), runtime), runtime)
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api import parameters
-from appliance.api.context import read_request, runtime_of
+from appliance.api.context import read_request, require_keeper, runtime_of
 from appliance.api.generation import (
     Answer,
     Choice,
@@ -101,6 +101,7 @@ async def create_chat_completion(http: Request) -> Response:
     generation = generation.with_events(grounding.events(generation.events))
     shape = _shape(request)
     if request.store:
+        require_keeper(http, "store")
         _ = runtime.archive  # refused before the model is asked, where nothing is kept
         generation = recorded(http, request, generation, shape.whole)
     return await answer_generation(http, request, [generation], shape, warnings)

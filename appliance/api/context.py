@@ -9,6 +9,7 @@ from starlette.requests import Request
 from appliance.api.body import read_json
 from appliance.api.gate import principal_in
 from appliance.api.validate import convert
+from appliance.errors import Forbidden
 from appliance.principal import Principal
 from appliance.runtime import Runtime
 
@@ -23,6 +24,15 @@ def runtime_of(request: Request) -> Runtime:
 def principal_of(request: Request) -> Principal:
     """On whose behalf the request is made. Raises NotAuthenticated."""
     return principal_in(request.scope)
+
+
+def require_keeper(request: Request, param: str) -> None:
+    """Raises Forbidden for whom nothing is kept."""
+    principal = principal_of(request)
+    if not principal.has_role("user"):
+        raise Forbidden(
+            f"nothing is kept for the role {principal.role}, which {principal.name!r} has", param=param
+        )
 
 
 async def read_request(request: Request, kind: type[Body]) -> Body:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.requests import Request
@@ -12,15 +14,28 @@ from appliance.api.context import principal_of, read_request, runtime_of
 from appliance.api.knowledge_replies import Deleted, FolderList, WatchedFolder, watched_folder
 from appliance.api.knowledge_schemas import WatchFolder
 from appliance.api.vector_stores import base_id
-from appliance.errors import NotFound
+from appliance.errors import InvalidValue, NotFound
 
 
 async def create_folder(http: Request) -> Response:
     request = await read_request(http, WatchFolder)
+    roots = runtime_of(http).settings.access.folder_roots
+    await asyncio.to_thread(_check_roots, Path(request.path), roots)
     folder = await runtime_of(http).knowledge.folders.add(
         principal_of(http), base_id(http), Path(request.path)
     )
     return json_body(watched_folder(folder, {}))
+
+
+def _check_roots(path: Path, roots: Sequence[str]) -> None:
+    """Links are followed first: where they lead is what would be read. Raises InvalidValue."""
+    real = path.resolve()
+    if not any(real.is_relative_to(Path(root).expanduser().resolve()) for root in roots):
+        raise InvalidValue(
+            f"{path} lies in none of the folders that may be followed: {', '.join(roots) or 'none'} "
+            "(access.folder_roots)",
+            param="path",
+        )
 
 
 async def list_folders(http: Request) -> Response:

@@ -58,8 +58,9 @@ class Gate:
         if scope["type"] != "http" or scope["path"] in UNCOUNTED:
             await self._app(scope, receive, send)
             return
-        address = f"address:{scope['client'][0] if scope['client'] else ''}"
-        subjects = [(address, self._access.settings.address)]
+        subjects = []
+        if scope["client"]:  # a request that this server makes of itself has none
+            subjects.append((f"address:{scope['client'][0]}", self._access.settings.address))
         admitted = self._admitted(scope)
         if admitted is not None:
             principal = admitted.principal
@@ -71,7 +72,9 @@ class Gate:
         await self._counted(counted, admitted, scope, receive, send)
 
     def _admitted(self, scope: Scope) -> Admitted | None:
-        """Who asks; None for nobody, with the reason in the scope."""
+        """Who asks; None for nobody, with the reason in the scope. What is in it already is our own word."""
+        if isinstance(known := scope.get(PRINCIPAL_KEY), Principal):
+            return Admitted(known, self._access.keyring.expires_at(known.credential))
         try:
             admitted = self._access.authenticate(_secret(scope), scope.get(CERTIFICATE_KEY))
         except NotAuthenticated as error:

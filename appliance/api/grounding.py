@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from appliance.api.context import principal_of, runtime_of
 from appliance.api.schemas import ChatRequest
+from appliance.api.visible import models_of
 from appliance.errors import InvalidValue
 from appliance.knowledge import prompt
 from appliance.knowledge.answer_cache import AnswerCache
@@ -147,7 +148,7 @@ async def grounding_of(
         return Grounding(request.model)
     runtime, principal = runtime_of(http), principal_of(http)
     knowledge = runtime.knowledge
-    runtime.router.check_model(model, "chat")  # a wrong model is told before anything is searched
+    models_of(http).check(model, "chat")  # a wrong model is told before anything is searched
     queries = prompt.questions(messages)
     if not queries:
         raise InvalidValue("there is no user message to search the knowledge base for", param="messages")

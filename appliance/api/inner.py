@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.types import ASGIApp, Message
 
+from appliance.api.errors import PRINCIPAL_KEY
+from appliance.principal import Principal
+
 CLASS_KEY = "hearth.scheduling_class"
 
 
@@ -22,8 +25,10 @@ class InnerAnswer(NamedTuple):
     retry_after: float | None
 
 
-async def ask(app: ASGIApp, path: str, body: Any, *, scheduling_class: str, state: Any) -> InnerAnswer:
-    """POST `body` to `path`. `state` is the application's, as a real request's scope carries it."""
+async def ask(
+    app: ASGIApp, path: str, body: Any, *, principal: Principal, scheduling_class: str, state: Any
+) -> InnerAnswer:
+    """POST `body` to `path` on the principal's behalf. `state` is the application's, as in a real scope."""
     raw = msgspec.json.encode(body)
     inbox: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
     started: Message = {}
@@ -54,6 +59,7 @@ async def ask(app: ASGIApp, path: str, body: Any, *, scheduling_class: str, stat
         "server": None,
         "state": state,
         CLASS_KEY: scheduling_class,
+        PRINCIPAL_KEY: principal,
     }
     await app(scope, receive, send)
     headers = dict(started["headers"])

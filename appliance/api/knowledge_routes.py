@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.api import files, folders, vector_store_files, vector_stores
+from appliance.api import files, folders, sharing, vector_store_files, vector_stores
 from appliance.api import knowledge_replies as replies
 from appliance.api import knowledge_schemas as schemas
 from appliance.api.operation import Operation
@@ -122,6 +122,25 @@ KNOWLEDGE_OPERATIONS = (
         access="reader",
     ),
     Operation(
+        "GET",
+        STORE + "/readers",
+        sharing.get_readers,
+        "Whom a knowledge base is shared with",
+        sharing.Readers,
+        errors=READING,
+        access="user",
+    ),
+    Operation(
+        "PUT",
+        STORE + "/readers",
+        sharing.set_readers,
+        "Share a knowledge base with others, who may read it",
+        sharing.Readers,
+        sharing.ShareWith,
+        WRITING,
+        access="user",
+    ),
+    Operation(
         "POST",
         STORE + "/reindex",
         vector_stores.reindex_vector_store,
@@ -148,7 +167,7 @@ KNOWLEDGE_OPERATIONS = (
         "The folders that a knowledge base follows",
         replies.FolderList,
         errors=READING,
-        access="admin",
+        access="user",
     ),
     Operation(
         "DELETE",

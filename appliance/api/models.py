@@ -13,6 +13,7 @@ from appliance.api.answer import json_body
 from appliance.api.context import principal_of, runtime_of
 from appliance.api.grounding import SEPARATOR
 from appliance.api.replies import ModelCard, ModelList
+from appliance.api.visible import models_of
 from appliance.routing.router import Figures
 from appliance.runtime import ServedModel
 from appliance.store.rows import Page
@@ -22,7 +23,7 @@ MOST_BASES = 100
 
 async def list_models(http: Request) -> Response:
     runtime = runtime_of(http)
-    served = runtime.all_served()
+    served = models_of(http).all()
     cards = [_card(model) for model in served]
     if runtime.settings.knowledge.enabled:
         page = Page(limit=MOST_BASES)
@@ -35,7 +36,11 @@ async def list_models(http: Request) -> Response:
             if model.manifest.role == "chat"
         ]
     figures = runtime.router.figures()
-    online = [_online_card(each, runtime.started_at) for each in figures if not each.model.is_local]
+    online = [
+        _online_card(each, runtime.started_at)
+        for each in figures
+        if not each.model.is_local and models_of(http).has(each.model.public_name)
+    ]
     known = {card.id: card for card in cards + online}
     aliases = [
         _alias_card(name, [model.public_name for model in models], known)
@@ -51,18 +56,18 @@ async def get_model(http: Request) -> Response:
     online = {
         word: _online_card(each, runtime.started_at)
         for each in runtime.router.figures()
-        if not each.model.is_local
+        if not each.model.is_local and models_of(http).has(each.model.public_name)
         for word in (each.model.public_name, each.model.id)
     }
     if name in online and not base:
         return json_body(online[name])
     aliases = runtime.router.aliases()
     if name in aliases and not base:
-        known = online | {model.manifest.name: _card(model) for model in runtime.all_served()}
+        known = online | {model.manifest.name: _card(model) for model in models_of(http).all()}
         card = _alias_card(name, [model.public_name for model in aliases[name]], known)
         if card is not None:
             return json_body(card)
-    model = runtime.served(name)
+    model = models_of(http).served(name)
     if base:
         found = await runtime.knowledge.bases.find(principal_of(http), base)
         base = found.name or found.id

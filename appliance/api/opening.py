@@ -21,7 +21,8 @@ from appliance.api.schemas import SamplingFields
 from appliance.api.trail import trail_of
 from appliance.api.waiting import Waiting
 from appliance.config.routing import Task
-from appliance.errors import InvalidValue
+from appliance.errors import Forbidden, InvalidValue
+from appliance.principal import Principal
 from appliance.records import (
     ChatPrompt,
     Constraint,
@@ -144,9 +145,9 @@ def open_call(
         prompt=prompt,
         sampling=SamplingParams(max_tokens=1),
         task=task,
-        key=principal_of(http).id,
         policy=http.headers.get(POLICY_HEADER, "")[:64],
     )
+    request = _on_behalf(principal_of(http), request)
     request = examined(http, request)
     call = runtime_of(http).router.open_call(request, local=local, online=online)
     trail_of(http).note(call, request.sensitive)
@@ -160,14 +161,32 @@ def routed_request(http: Request, request: RoutedRequest) -> RoutedRequest:
         raise InvalidValue(
             f"there is no task {task[:40]!r}; there are: {', '.join(TASKS)}", param=TASK_HEADER
         )
+    request = _on_behalf(principal_of(http), request)
     return replace(
         request,
-        key=principal_of(http).id,
         policy=http.headers.get(POLICY_HEADER, "")[:64],
         task=cast(Task, task) if task else request.task,
         conversation=http.headers.get(CONVERSATION_HEADER, "")[:256]
         or request.conversation
         or _conversation(request.prompt),
+    )
+
+
+def _on_behalf(principal: Principal, request: RoutedRequest) -> RoutedRequest:
+    """The request as `principal` makes it. Raises Forbidden for a service tier that it may not ask for."""
+    tier = request.scheduling_class
+    if tier != "batch" and tier not in principal.grant.tiers:
+        raise Forbidden(
+            f"{principal.name!r} may not ask for service_tier {tier}; it may ask for: "
+            f"{', '.join(principal.grant.tiers) or 'none'}",
+            param="service_tier",
+        )
+    return replace(
+        request,
+        key=principal.name or principal.id,
+        owner=principal.id,
+        namespace=principal.grant.namespace,
+        scope=principal.grant.models,
     )
 
 

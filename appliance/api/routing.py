@@ -172,7 +172,7 @@ async def explain_route(http: Request) -> Response:
             ),
             constraint=JsonConstraint() if "schema" in asked.needs else None,
             task=asked.task,
-            key=principal.id if asked.key is None else asked.key,
+            key=principal.name if asked.key is None else asked.key,
             policy=asked.policy,
             bases=grounding.bases,
             is_local_only=grounding.is_local_only,

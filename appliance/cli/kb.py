@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.options import URL
+from appliance.client import RemoteError
 from appliance.client.documents import Adding, Export, Importing, remove_base, remove_files
 from appliance.client.knowledge import KnowledgeClient
 from appliance.errors import InvalidValue
@@ -98,6 +99,35 @@ def watch(name: str, folder: Path, stop: bool, url: str | None) -> None:
         print(f"{name} does not follow {path} any more")
 
 
+def _folders(client: KnowledgeClient, base: str) -> list[dict[str, Any]]:
+    """Those that the base follows; none for somebody who may only read it."""
+    try:
+        found: list[dict[str, Any]] = client.call("GET", f"/v1/vector_stores/{base}/folders")["data"]
+    except RemoteError as error:
+        if error.detail_code != "forbidden":
+            raise
+        return []
+    return found
+
+
+@kb.command()
+@click.argument("name")
+@click.argument("readers", nargs=-1)
+@click.option("--with-all", is_flag=True, help="Everybody may read it.")
+@click.option("--with-nobody", is_flag=True, help="Nobody else may read it any more.")
+@URL
+def share(name: str, readers: tuple[str, ...], with_all: bool, with_nobody: bool, url: str | None) -> None:
+    """Let the keys READERS read the base NAME, in place of those that might; alone, show them."""
+    with KnowledgeClient(url) as client:
+        place = f"/v1/vector_stores/{client.base(name)['id']}/readers"
+        if readers or with_all or with_nobody:
+            wanted = ["*"] if with_all else [] if with_nobody else list(readers)
+            found = client.call("PUT", place, {"readers": wanted})
+        else:
+            found = client.call("GET", place)
+    print(f"{name} may be read by: {', '.join(found['readers']) or 'its owner only'}")
+
+
 @kb.command()
 @click.argument("name", required=False)
 @URL
@@ -109,7 +139,7 @@ def status(name: str | None, url: str | None) -> None:
             return
         base = client.base(name)
         _print_bases([base])
-        for folder in client.call("GET", f"/v1/vector_stores/{base['id']}/folders")["data"]:
+        for folder in _folders(client, base["id"]):
             print(f"follows {folder['path']}: {folder['files']} files")
             for problem in folder["problems"]:
                 print(f"  {problem['path']}: {problem['problem']}")

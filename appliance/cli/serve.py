@@ -54,12 +54,12 @@ def serve(
     tls = server.tls_context(settings)
     listener = server.bind(settings)
     home = _open_home(settings)
+    check_bind(settings)
     library = open_library()
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
     configuration = Configuration(settings_file(), load, settings, open_history(), fixed)
     runtime = Runtime(settings, library, configuration, lines, carried_bases())
-    check_bind(settings, has_credentials=runtime.access.has_credentials)
     where = server.address(listener, has_tls=tls is not None)
 
     def announce() -> None:
@@ -114,12 +114,12 @@ def fetch_missing(settings: Settings, store: Store) -> None:
         print(f"hearth: {error.message}; going on with what is installed", file=sys.stderr)
 
 
-def check_bind(settings: Settings, *, has_credentials: bool) -> None:
+def check_bind(settings: Settings) -> None:
     """Raises SetupError where other machines could come in unknown, or overheard."""
     if is_loopback(settings.host):
         return
     lets_in = f"host = {settings.host!r} lets other machines in"
-    if not has_credentials:
+    if not _has_credentials(settings):
         raise SetupError(
             f"{lets_in}, and there is no key to tell who they are: make one first, with the server stopped, "
             "by `hearth keys create NAME --role admin`, or name issuers or certificates under [access]"
@@ -129,3 +129,15 @@ def check_bind(settings: Settings, *, has_credentials: bool) -> None:
             f"{lets_in}, and without TLS everybody on the way could read their keys: set tls.certificate and "
             "tls.key; or, where a proxy of yours in front has TLS, tls.by_proxy = true"
         )
+
+
+def _has_credentials(settings: Settings) -> bool:
+    if settings.access.issuers or settings.access.certificates:
+        return True
+    from appliance.security.keyring import Keyring
+
+    ring = Keyring(paths.access(paths.home()))
+    try:
+        return ring.has_keys
+    finally:
+        ring.close()

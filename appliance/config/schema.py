@@ -228,11 +228,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     header_count: Annotated[int, Meta(ge=8, le=1000, description="headers that a request may have")] = 100
     receive_seconds: Annotated[
         Seconds, Meta(description="how long a request's headers may take to arrive, in seconds")
-    ] = 8.0
+    ] = 6.0
     stall_seconds: Annotated[
         Seconds,
         Meta(description="a client that sends or takes less than stall_rate for so long is left"),
-    ] = 8.0
+    ] = 6.0
     stall_rate: Annotated[
         int, Meta(ge=1, le=1024 * MiB, description="bytes a second that a body must arrive or leave with")
     ] = 256

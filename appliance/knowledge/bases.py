@@ -12,7 +12,7 @@ import time
 import msgspec
 
 from appliance.config.schema import Knowledge as Settings
-from appliance.errors import InvalidValue
+from appliance.errors import Forbidden, InvalidValue
 from appliance.knowledge.embedding import Embedding
 from appliance.knowledge.folders import Folders
 from appliance.knowledge.transactions import read, write
@@ -79,6 +79,9 @@ class Bases:
             edition=nothing,
         )
 
+        if not principal.may_use_base(id, name):
+            raise Forbidden(f"{principal.name!r} may not have a knowledge base called {name!r}", param="name")
+
         def work(connection: Connection) -> Base:
             if unique and bases.is_name_taken(connection, principal, name):
                 raise InvalidValue(f"there is a knowledge base {name!r} already", param="name")
@@ -131,6 +134,8 @@ class Bases:
 
         def work(connection: Connection) -> BaseStatus:
             base = bases.get_owned(connection, principal, id)
+            if name is not None and not principal.may_use_base(id, name):
+                raise Forbidden(f"{principal.name!r} may not call it {name!r}", param="name")
             bases.update(
                 connection,
                 base.id,
@@ -150,6 +155,14 @@ class Bases:
             bases.set_readers(connection, bases.get_owned(connection, principal, id).id, readers)
 
         await write(self._database, work)
+
+    async def readers(self, principal: Principal, id: str) -> tuple[str, ...]:
+        """Whom the base is shared with. Raises NotFound, Forbidden."""
+
+        def work(connection: Connection) -> tuple[str, ...]:
+            return bases.readers_of(connection, bases.get_owned(connection, principal, id).id)
+
+        return await read(self._database, work)
 
     async def remove(self, principal: Principal, id: str) -> None:
         """The files stay: they belong to whoever uploaded them."""

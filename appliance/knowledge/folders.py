@@ -61,7 +61,7 @@ class Folders:
         """The base's folders, with what is known of their files."""
 
         def work(connection: Connection) -> Sequence[tuple[Folder, dict[str, FolderFile]]]:
-            found = folders.of_base(connection, bases.get(connection, principal, base).id)
+            found = folders.of_base(connection, bases.get_owned(connection, principal, base).id)
             return [(folder, folders.files(connection, folder.id)) for folder in found]
 
         return await read(self._database, work)

@@ -42,6 +42,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ()
     is_local_only: bool = False
     policy: str = ""  # as the request's header asks
+    scope: tuple[str, ...] | None = None  # patterns of the models that the key may use; None: all
     needs: frozenset[str] = frozenset()
     prompt_tokens: int = 0
     answer_tokens: int = 0  # 0: no limit given

@@ -66,8 +66,8 @@ class LocalGenerator:
             constraint=request.constraint,
             deadline=deadline,
             scheduling_class=request.scheduling_class,
-            owner=request.key,
-            namespace="" if self._shares_prefixes else request.key,
+            owner=request.owner or request.key,
+            namespace=request.namespace or ("" if self._shares_prefixes else request.owner or request.key),
             keep_alive=request.keep_alive,
             on_wait=request.on_wait,
         )

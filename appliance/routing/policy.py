@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import cast, get_args
 
 from appliance.config.routing import PolicyName, Routing, Rule
-from appliance.errors import InvalidValue
+from appliance.errors import InvalidValue, ModelNotFound
 from appliance.routing.decision import Candidate, Decision, Facts, ModelState, Rejected
 from appliance.routing.registry import Model, Registry
 from appliance.routing.request import ANSWER_GUESS
@@ -106,12 +106,37 @@ def _eligible(facts: Facts, registry: Registry, routing: Routing, rule: Rule | N
     if rule is not None and rule.models:
         named = tuple(model for model in registry.of(rule.models) if model.role == facts.role)
     else:
-        named = registry.resolve(facts.model, facts.role)
+        named = _resolved(facts, registry)
+    if facts.scope is not None:
+        named = tuple(model for model in named if _is_in_scope(model, facts.scope))
+        if not named:
+            raise ModelNotFound(f"there is no model {facts.model!r} for this key", param="model")
     stand_ins: tuple[Model, ...] = ()
     # Another model's vectors would mean something else: an embedding has no stand-in.
     if routing.fallback and facts.role != "embed" and not any(model.is_local for model in named):
-        stand_ins = tuple(model for model in registry.models if model.is_local and model.role == facts.role)
+        stand_ins = tuple(
+            model
+            for model in registry.models
+            if model.is_local and model.role == facts.role and _is_in_scope(model, facts.scope)
+        )
     return tuple({model.id: model for model in named + stand_ins}.values())
+
+
+def _resolved(facts: Facts, registry: Registry) -> tuple[Model, ...]:
+    """As the registry has it; but whom a scope binds is not told what else there is."""
+    try:
+        return registry.resolve(facts.model, facts.role)
+    except ModelNotFound:
+        if facts.scope is None:
+            raise
+        return ()
+
+
+def _is_in_scope(model: Model, scope: tuple[str, ...] | None) -> bool:
+    """A model outside of a key's scope does not exist for it."""
+    return scope is None or any(
+        fnmatchcase(name, pattern) for name in (model.public_name, model.id) for pattern in scope
+    )
 
 
 # Checks that no policy steps over

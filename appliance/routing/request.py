@@ -75,6 +75,9 @@ class RoutedRequest(Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ()  # knowledge bases whose text is in the prompt
     is_local_only: bool = False  # one of those bases, or the caller, forbids leaving
     policy: str = ""  # the header x-hearth-policy
+    scope: tuple[str, ...] | None = None  # patterns of the models that the key may use; None: all
+    owner: str = ""  # whose turn it is among those that wait; empty: the key's
+    namespace: str = ""  # what it shares computed prompts with; empty: as the settings say
     sensitive: Sensitive | None = None  # None: nothing was found, or looked for
     keep_alive: float | None = None  # seconds that a local model stays in memory afterwards; None: as set
     scheduling_class: SchedulingClass = "default"  # among those that wait for a local model

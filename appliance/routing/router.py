@@ -129,6 +129,7 @@ class Router:
             bases=request.bases,
             is_local_only=request.is_local_only,
             policy=request.policy,
+            scope=request.scope,
             needs=needs(request),
             prompt_tokens=guess_tokens(request.prompt),
             answer_tokens=request.sampling.max_tokens or 0,

@@ -107,15 +107,16 @@ class Access:
             code="missing_api_key",
         )
 
-    def still(self, owner: str, credential: str) -> Principal:
-        """On whose behalf work goes on that was begun with `credential`. Raises NotAuthenticated when it may
-        not: the key has ended, or tokens and certificates, which only speak for a request, have no word here.
+    def still(self, principal: Principal) -> Principal:
+        """The principal whose work goes on without a request, as it is now. Raises NotAuthenticated when its
+        key has ended, or the settings no longer know whose token or certificate began it.
         """
-        if not credential and not self.needs_credential:
-            return LOCAL
-        if not is_key(credential):
-            raise NotAuthenticated(f"{owner} is not here any more to be asked for a credential")
-        return self.keyring.principal(credential)
+        if is_key(principal.credential):
+            return self.keyring.principal(principal.credential)
+        knows = (self._doors.tokens.knows, self._doors.certificates.knows)
+        if principal.credential and not any(each(principal) for each in knows):
+            raise NotAuthenticated(f"the settings know nobody called {principal.name!r} any more")
+        return principal
 
     # Changes of keys; each ends what runs with what has ended
 

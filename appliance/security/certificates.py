@@ -32,6 +32,9 @@ class Certificates:
     def __bool__(self) -> bool:
         return bool(self._known)
 
+    def knows(self, principal: Principal) -> bool:
+        return any(principal.id == f"cert:{each.name}" for each in self._known)
+
     def authenticate(self, der: bytes) -> Admitted:
         """`der`: the certificate that the TLS handshake has proven. Raises NotAuthenticated."""
         fingerprint = hashlib.sha256(der).hexdigest()

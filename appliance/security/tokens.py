@@ -53,6 +53,10 @@ class Tokens:
     def __bool__(self) -> bool:
         return bool(self._issuers)
 
+    def knows(self, principal: Principal) -> bool:
+        """Whether its issuer is still believed."""
+        return any(principal.id.startswith(f"jwt:{_short(issuer)}:") for issuer in self._issuers)
+
     def authenticate(self, token: str) -> Admitted:
         """Raises NotAuthenticated."""
         if len(token) > LONGEST_TOKEN:
@@ -88,7 +92,7 @@ class Tokens:
 
     def _admitted(self, issuer: Issuer, claims: dict[str, Any]) -> Admitted:
         expires_at = int(claims["exp"])
-        if expires_at - self._clock() > issuer.longest + issuer.clock_skew:
+        if expires_at > int(self._clock() + issuer.longest + issuer.clock_skew):
             raise NotAuthenticated(
                 f"the token is good for longer than the {issuer.longest:.0f} seconds allowed here"
             )

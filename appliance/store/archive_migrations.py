@@ -34,4 +34,7 @@ ARCHIVE_MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX items_by_id ON items(id, holder);
     """,
+    """
+    ALTER TABLE objects ADD COLUMN principal TEXT NOT NULL DEFAULT '';
+    """,
 )

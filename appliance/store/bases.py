@@ -24,6 +24,7 @@ FROM bases b JOIN editions e ON e.id = b.edition
 """
 READABLE = """
 (b.owner = ? OR EXISTS(SELECT 1 FROM readers r WHERE r.base = b.id AND r.principal IN (?, '*')))
+AND (? IS NULL OR EXISTS(SELECT 1 FROM json_each(?) s WHERE b.id GLOB s.value OR b.name GLOB s.value))
 """
 BASE_FIELDS = 10
 
@@ -50,9 +51,7 @@ def add(connection: Connection, base: Base) -> None:
 
 def get(connection: Connection, principal: Principal, id: str) -> Base:
     """Raises NotFound, also for a base that the principal may not read."""
-    row = connection.execute(
-        f"{SELECT} WHERE b.id = ? AND {READABLE}", (id, principal.id, principal.id)
-    ).fetchone()
+    row = connection.execute(f"{SELECT} WHERE b.id = ? AND {READABLE}", (id, *_reader(principal))).fetchone()
     if row is None:
         raise NotFound(f"there is no knowledge base {id!r}", param="vector_store_id")
     return _base(row)
@@ -70,7 +69,7 @@ def find(connection: Connection, principal: Principal, name: str) -> Base:
     """The base with that name or id. Raises NotFound, or InvalidValue when several have the name."""
     rows = connection.execute(
         f"{SELECT} WHERE (b.name = ? OR b.id = ?) AND {READABLE} LIMIT 2",
-        (name, name, principal.id, principal.id),
+        (name, name, *_reader(principal)),
     ).fetchall()
     if not rows:
         raise NotFound(f"there is no knowledge base {name!r}", param="knowledge", code="knowledge_not_found")
@@ -91,9 +90,7 @@ def is_name_taken(connection: Connection, principal: Principal, name: str) -> bo
 
 def find_page(connection: Connection, principal: Principal, page: Page) -> tuple[list[Base], bool]:
     """The bases that the principal may read, and whether there are more."""
-    rows, has_more = page_of(
-        connection, SELECT, READABLE, (principal.id, principal.id), ("b.created_at", "b.id"), page
-    )
+    rows, has_more = page_of(connection, SELECT, READABLE, _reader(principal), ("b.created_at", "b.id"), page)
     return [_base(row) for row in rows], has_more
 
 
@@ -154,6 +151,11 @@ def set_readers(connection: Connection, id: str, principals: tuple[str, ...]) ->
     connection.executemany("INSERT INTO readers VALUES(?, ?)", [(id, reader) for reader in set(principals)])
 
 
+def readers_of(connection: Connection, id: str) -> tuple[str, ...]:
+    rows = connection.execute("SELECT principal FROM readers WHERE base = ? ORDER BY principal", (id,))
+    return tuple(str(row[0]) for row in rows)
+
+
 def usage_bytes(connection: Connection, id: str) -> int:
     """What the base takes: texts and vectors."""
     texts = connection.execute(
@@ -167,6 +169,13 @@ def usage_bytes(connection: Connection, id: str) -> int:
     assert texts is not None
     assert vectors is not None
     return int(texts[0]) + int(vectors[0])
+
+
+def _reader(principal: Principal) -> tuple[str, str, str | None, str | None]:
+    """What READABLE is asked with."""
+    scope = principal.grant.bases
+    patterns = None if scope is None else msgspec.json.encode(scope).decode()
+    return principal.id, principal.id, patterns, patterns
 
 
 def _base(row: tuple[object, ...]) -> Base:

@@ -16,11 +16,14 @@ from appliance.store.database import Connection
 from appliance.store.paging import page_of
 from appliance.store.rows import Page
 
-COLUMNS = "id, owner, kind, state, model, metadata, created_at, expires_at, body"
+COLUMNS = "id, owner, kind, state, model, metadata, created_at, expires_at, body, principal"
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """`kind` names the surface's object; `state` is "" or what upkeep looks for; `body` is JSON."""
+    """`kind` names the surface's object; `state` is "" or what upkeep looks for; `body` is JSON.
+
+    `principal`: on whose behalf work on it goes on without a request, as JSON; empty: there is no such work.
+    """
 
     id: str
     owner: str
@@ -31,6 +34,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     state: str = ""
     model: str = ""
     metadata: dict[str, str] = {}
+    principal: str = ""
 
 
 class KeptItem(Struct, frozen=True, kw_only=True):
@@ -41,7 +45,7 @@ class KeptItem(Struct, frozen=True, kw_only=True):
 
 def add(connection: Connection, kept: Kept, items: Sequence[KeptItem] = ()) -> None:
     connection.execute(
-        f"INSERT INTO objects({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO objects({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?)",
         (
             kept.id,
             kept.owner,
@@ -52,6 +56,7 @@ def add(connection: Connection, kept: Kept, items: Sequence[KeptItem] = ()) -> N
             kept.created_at,
             kept.expires_at,
             kept.body,
+            kept.principal,
         ),
     )
     append(connection, kept.id, items)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +16,9 @@ from appliance.api.openapi import DOCUMENT_OPERATION
 from appliance.api.operation import Operation
 from appliance.api.routes import OPERATIONS
 from appliance.client import Client, RemoteError
-from appliance.principal import ROLES, Grant
-from tests.serving import parse_events
+from appliance.principal import ROLES, Grant, Rates
+from tests.conftest import require
+from tests.serving import CHAT, EMBED, Served, parse_events
 from tests.tiny_server import StartTiny, TinyServer
 
 
@@ -98,3 +101,194 @@ def test_a_revoked_key_ends_its_streams_within_a_second(keyed: tuple[TinyServer,
         assert events[-1]["error"]["code"] == "credential_ended"
         assert worker.get("/v1/models").status_code == 401
         server.wait_until(lambda: owner.active_requests() == (), 5)
+
+
+def test_what_runs_in_the_background_ends_with_its_key(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    issued = create(server, boss, "worker")
+    body = {"model": "ada", "input": "hi", "max_output_tokens": 400, "background": True}
+    with client_of(server, issued.secret) as worker, Client(server.url, boss) as owner:
+        process = worker_of(owner, "ada")
+        process.suspend()
+        assert worker.post("/v1/responses", json=body).status_code == 200
+        server.wait_until(lambda: len(owner.active_requests()) == 1, 5)
+        owner.change_key("worker", admin.KeyChange(grant=Grant(role="reader")))
+        server.wait_until(lambda: owner.active_requests() == (), 1)
+        process.resume()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "media_type"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}, "text/event-stream"),
+        ("/v1/responses", {"input": "hi", "store": False}, "text/event-stream"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}]}, "text/event-stream"),
+        ("/api/chat", {"messages": [{"role": "user", "content": "hi"}]}, "application/x-ndjson"),
+    ],
+)
+def test_each_surface_is_told_in_its_own_words(
+    keyed: tuple[TinyServer, str], path: str, body: dict[str, Any], media_type: str
+) -> None:
+    server, boss = keyed
+    limits = {"/api/chat": {"options": {"num_predict": 400}}, "/v1/responses": {"max_output_tokens": 400}}
+    asked = {"model": "ada", "stream": True, **limits.get(path, {"max_tokens": 400}), **body}
+    rest = b""
+    with Client(server.url, boss) as owner:
+        process = worker_of(owner, "ada")
+        for attempt in range(5):  # an answer may be over before the worker stands still
+            issued = create(server, boss, f"worker-{attempt}")
+            with (
+                client_of(server, issued.secret) as worker,
+                worker.stream("POST", path, json=asked) as response,
+            ):
+                assert response.status_code == 200, response.read()
+                assert response.headers["content-type"].startswith(media_type)
+                pieces = response.iter_raw()
+                next(pieces)
+                process.suspend()
+                owner.rotate_key(issued.key.id)
+                rest = b"".join(pieces)
+            process.resume()
+            if b"the request was ended" in rest:
+                break
+    last = rest.rstrip().splitlines()[-1].removeprefix(b"data: ")
+    assert b"was replaced; the request was ended" in last, rest[-300:]
+    assert b'"error"' in last
+
+
+def test_one_that_has_not_begun_gets_its_status(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    issued = create(server, boss, "worker")
+    with client_of(server, issued.secret) as worker, Client(server.url, boss) as owner:
+        process = worker_of(owner, "ada")
+        process.suspend()
+        answers: list[httpx.Response] = []
+        body = {"model": "ada", "prompt": "hi", "max_tokens": 400, "ignore_eos": True}
+        asking = threading.Thread(target=lambda: answers.append(worker.post("/v1/completions", json=body)))
+        asking.start()
+        server.wait_until(lambda: len(owner.active_requests()) == 1, 5)
+        began = time.monotonic()
+        owner.revoke_key("worker")
+        asking.join(5)
+        assert time.monotonic() - began < 1
+        process.resume()
+    assert answers[0].status_code == 401
+    assert answers[0].json()["error"]["code"] == "credential_ended"
+
+
+def test_a_key_that_expires_ends_its_streams(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    with Client(server.url, boss) as owner:
+        issued = owner.create_key(admin.NewKey(name="short", expires_at=time.time() + 1.5))
+        process = worker_of(owner, "ada")
+        process.suspend()
+        body = {"model": "ada", "prompt": "hi", "max_tokens": 400, "ignore_eos": True, "stream": True}
+        with client_of(server, issued.secret) as worker:
+            answer = worker.post("/v1/completions", json=body)
+        assert time.time() - (issued.key.expires_at or 0) < 1
+        process.resume()
+    assert b"has expired" in answer.content
+
+
+def test_scopes_hide_what_is_outside(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    issued = create(server, boss, "narrow", models=("b*",), routes=("/v1/*", "GET /admin/v1/whoami"))
+    with client_of(server, issued.secret) as narrow:
+        assert [card["id"] for card in narrow.get("/v1/models").json()["data"]] == ["bob"]
+        assert narrow.get("/v1/models/ada").status_code == 404
+        bodies = {"prompt": "hi", "max_tokens": 2}
+        assert narrow.post("/v1/completions", json={"model": "bob", **bodies}).status_code == 200
+        for name in ("ada", "nobody"):
+            refused = narrow.post("/v1/completions", json={"model": name, **bodies})
+            assert refused.status_code == 404
+            assert "cyd" not in refused.text
+        assert narrow.post("/v1/completions", json={"model": "auto", **bodies}).status_code == 200
+        assert narrow.post("/tokenize", json={"model": "bob", "content": "hi"}).status_code == 403
+        assert narrow.get("/admin/v1/whoami").json()["grant"]["models"] == ["b*"]
+        assert narrow.get("/api/tags").status_code == 403
+
+
+def test_priority_needs_a_key_that_may(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    plain = create(server, boss, "plain")
+    hasty = create(server, boss, "hasty", tiers=("default", "priority"))
+    body = {"model": "ada", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    for issued, tier, status in (
+        (plain, "priority", 403),
+        (plain, "flex", 200),
+        (hasty, "priority", 200),
+        (hasty, "flex", 403),
+    ):
+        with client_of(server, issued.secret) as client:
+            answer = client.post("/v1/chat/completions", json={**body, "service_tier": tier})
+            assert answer.status_code == status, answer.text
+
+
+def test_a_reader_keeps_nothing(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    issued = create(server, boss, "kiosk", role="reader")
+    body = {"model": "ada", "input": "hi", "max_output_tokens": 16}
+    chat = {"model": "ada", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    with client_of(server, issued.secret) as kiosk:
+        answer = kiosk.post("/v1/responses", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["store"] is False
+        for extra in ({"store": True}, {"background": True}):
+            assert kiosk.post("/v1/responses", json={**body, **extra}).status_code == 403
+        assert kiosk.post("/v1/chat/completions", json=chat).status_code == 200
+        assert kiosk.post("/v1/chat/completions", json={**chat, "store": True}).status_code == 403
+
+
+def test_rates_are_told_and_kept(keyed: tuple[TinyServer, str]) -> None:
+    server, boss = keyed
+    issued = create(server, boss, "slow", rates=Rates(requests_per_minute=3, tokens_per_minute=100))
+    body = {"model": "ada", "prompt": "hi", "max_tokens": 80, "ignore_eos": True}
+    with client_of(server, issued.secret) as slow:
+        first = slow.post("/v1/completions", json=body)
+        assert first.headers["x-ratelimit-limit-requests"] == "3"
+        assert first.headers["x-ratelimit-remaining-requests"] == "2"
+        assert first.headers["x-ratelimit-reset-requests"].endswith("s")
+        time.sleep(0.2)  # what an answer took is known when it is over, which may be after its last byte
+        second = slow.get("/v1/models")
+        assert first.json()["usage"]["total_tokens"] > 80
+        assert int(second.headers["x-ratelimit-remaining-tokens"]) < 80
+        slow.get("/v1/models")
+        refused = slow.get("/v1/models")
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert int(refused.headers["retry-after"]) <= 20
+        assert int(refused.headers["retry-after-ms"]) <= 20_000
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert slow.get("/healthz").status_code == 200
+    with client_of(server, boss) as other:
+        assert "x-ratelimit-limit-requests" not in other.get("/v1/models").headers
+
+
+def test_addresses_have_rates_too(start_tiny: StartTiny) -> None:
+    server = start_tiny("access.address.requests_per_minute=20")
+    with client_of(server) as client:
+        found = [client.get("/version").status_code for _ in range(30)]
+    assert found.count(200) <= 20
+    assert found[-1] == 429
+
+
+def test_folders_are_followed_within_the_roots_only(tmp_path: Path) -> None:
+    require([CHAT, EMBED])
+    (tmp_path / "allowed" / "inner").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "allowed" / "link").symlink_to(tmp_path / "other")
+    served = Served(tmp_path / "home", [CHAT, EMBED], (f"access.folder_roots={tmp_path / 'allowed'}",))
+    try:
+        base = served.http.post("/v1/vector_stores", json={"name": "b"}).json()["id"]
+        place = f"/v1/vector_stores/{base}/folders"
+        for path, status in (
+            (tmp_path / "allowed" / "inner", 200),
+            (tmp_path / "other", 400),
+            (tmp_path / "allowed" / ".." / "other", 400),
+            (tmp_path / "allowed" / "link", 400),
+            (tmp_path / "home", 400),
+            (Path("/etc"), 400),
+        ):
+            assert served.http.post(place, json={"path": str(path)}).status_code == status, path
+    finally:
+        served.end()

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,6 +83,9 @@ async def _slow_client(kind: str, host: str, port: int, path: str, found: Attack
     began = time.monotonic()
     try:
         await loop.sock_sendall(connection, first.encode("ascii"))
+        if kind == "reader" and not (await loop.sock_recv(connection, 12)).endswith(b" 200"):
+            found.refused += 1
+            return
         while time.monotonic() - began < LONGEST:
             if kind == "reader":
                 await asyncio.sleep(DRIBBLE_SECONDS)
@@ -142,7 +146,7 @@ class _Probe:
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
 
-def run(home: Path, count: int, seconds: float) -> list[Found]:
+def run(home: Path, count: int, seconds: float, kinds: Sequence[str] = KINDS) -> list[Found]:
     """The figures of each kind, against a server of its own in `home`."""
     install(Store(home / "models"), MODEL, tiny_gguf(0, MODEL), origin="catalogue")
     served = Served(home, (MODEL,), ("limits.address_connections=2000", "limits.connections=3000"))
@@ -154,7 +158,7 @@ def run(home: Path, count: int, seconds: float) -> list[Found]:
             data={"purpose": "assistants"},
         )
         path = f"/v1/files/{upload.raise_for_status().json()['id']}/content"
-        return [_one(served, kind, path, count, seconds) for kind in KINDS]
+        return [_one(served, kind, path, count, seconds) for kind in kinds]
     finally:
         served.end()
 
@@ -187,6 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--kind", choices=KINDS, action="append")
     parser.add_argument("--attack", choices=KINDS)
     parser.add_argument("--url", default="")
     parser.add_argument("--path", default="")
@@ -195,7 +200,7 @@ def main() -> int:
         print(encode(asyncio.run(_attack(given.attack, given.url, given.path, given.count))).decode())
         return 0
     with tempfile.TemporaryDirectory() as home:
-        found = run(Path(home) / "home", given.count, given.seconds)
+        found = run(Path(home) / "home", given.count, given.seconds, given.kind or KINDS)
     print("| kind | clients | left | latest | kept | p99 before | during | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for each in found:

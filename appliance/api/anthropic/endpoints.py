@@ -14,6 +14,7 @@ from appliance.api.context import read_request, runtime_of
 from appliance.api.opening import given_of, open_generation
 from appliance.api.operation import Operation
 from appliance.api.sse import unless_client_leaves
+from appliance.api.visible import models_of
 
 
 async def create_message(http: Request) -> Response:
@@ -39,7 +40,7 @@ async def create_message(http: Request) -> Response:
 async def count_message_tokens(http: Request) -> Response:
     request = await read_request(http, CountTokens)
     warnings = translate.check(request)
-    generator = runtime_of(http).generator(request.model)
+    generator = models_of(http).generator(request.model)
     tokens = await unless_client_leaves(http, generator.tokenize(translate.prompt_of(request)))
     return noted(TokenCount(input_tokens=len(tokens)), warnings)
 

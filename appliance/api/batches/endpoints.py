@@ -67,6 +67,7 @@ async def create_batch(http: Request) -> Response:
             msgspec.json.encode(batch),
             state=batch.status,
             metadata=request.metadata,
+            goes_on=True,
         )
     )
     _runner(http).wake()

@@ -39,7 +39,7 @@ from appliance.errors import HearthError
 from appliance.knowledge.files import Files
 from appliance.principal import Principal
 from appliance.runtime import Runtime
-from appliance.store.objects import KeptItem
+from appliance.store.objects import Kept, KeptItem
 
 log = logging.getLogger("hearth.batches")
 
@@ -84,7 +84,7 @@ class Runner:
             for kept in await self._runtime.archive.in_state(KIND, *OPEN_STATES):
                 batch = msgspec.json.decode(kept.body, type=Batch)
                 try:
-                    await self._finish(Principal(kept.owner), batch)
+                    await self._finish(_principal(kept), batch)
                 except HearthError as error:
                     await self._fail(batch, [LineError(code=error.detail_code, message=error.message)])
                 except Exception:
@@ -105,7 +105,7 @@ class Runner:
             await self._set(batch, "in_progress")
         batch.request_counts, batch.usage = await self._tally(batch, len(lines))
         if batch.status in ("in_progress", "cancelling"):
-            await self._answer(batch, lines)
+            await self._answer(principal, batch, lines)
         is_cancelled = batch.id in self._cancelled or batch.status == "cancelling"
         has_expired = batch.expires_at <= time.time() and _open(batch.request_counts)
         batch.finalizing_at = now()
@@ -123,16 +123,20 @@ class Runner:
             await self._set(batch, "completed")
         self._cancelled.discard(batch.id)
 
-    async def _answer(self, batch: Batch, lines: dict[int, Line]) -> None:
+    async def _answer(self, principal: Principal, batch: Batch, lines: dict[int, Line]) -> None:
         """Ask what has no answer yet, `archive.batch_parallel` lines at a time."""
         done = await self._runtime.archive.item_ids(batch.id)
         left = iter([(number, line) for number, line in lines.items() if str(number) not in done])
-        workers = [self._work(batch, left) for _ in range(self._runtime.settings.archive.batch_parallel)]
-        async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker)
+        parallel = self._runtime.settings.archive.batch_parallel
+        workers = [self._work(principal, batch, left) for _ in range(parallel)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for worker in workers:
+                    group.create_task(worker)
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
 
-    async def _work(self, batch: Batch, left: Iterator[tuple[int, Line]]) -> None:
+    async def _work(self, principal: Principal, batch: Batch, left: Iterator[tuple[int, Line]]) -> None:
         for number, line in left:
             if batch.status == "cancelling" or batch.id in self._cancelled:
                 return
@@ -140,17 +144,27 @@ class Runner:
                 result = lost_line(line.custom_id, "batch_expired", "the batch's time was over")
                 await self._keep(batch, number, "err", result)
                 continue
-            answer = await self._ask(batch, line)
+            answer = await self._ask(principal, batch, line)
             if answer is None:
                 return
             await self._keep(
                 batch, number, "out" if answer["response"]["status_code"] == 200 else "err", answer
             )
 
-    async def _ask(self, batch: Batch, line: Line) -> dict[str, Any] | None:
-        """The line's answer; a server that is too busy is asked again. None: the batch was cancelled."""
+    async def _ask(self, principal: Principal, batch: Batch, line: Line) -> dict[str, Any] | None:
+        """The line's answer; a server that is too busy is asked again. None: the batch was cancelled.
+
+        Raises NotAuthenticated when whoever began the batch may not come in any more.
+        """
         for tried in range(MOST_TRIES):
-            answer = await ask(self._app, line.url, line.body, scheduling_class=SCHEDULING_CLASS, state={})
+            answer = await ask(
+                self._app,
+                line.url,
+                line.body,
+                principal=self._runtime.access.still(principal),
+                scheduling_class=SCHEDULING_CLASS,
+                state={},
+            )
             is_last = tried == MOST_TRIES - 1
             if answer.status not in RETRIED or is_last or batch.expires_at <= time.time():
                 return output_line(line.custom_id, answer.status, answer.body)
@@ -210,6 +224,12 @@ class Runner:
             status, batch.cancelling_at = "cancelling", batch.cancelling_at or now()
         batch.status = status
         await self._runtime.archive.finish(batch.id, _encode(batch), status)
+
+
+def _principal(kept: Kept) -> Principal:
+    if not kept.principal:  # made before principals were kept
+        return Principal(kept.owner)
+    return msgspec.json.decode(kept.principal, type=Principal)
 
 
 def _read(path: Path, endpoint: str) -> tuple[dict[int, Line], list[LineError]]:

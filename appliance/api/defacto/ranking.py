@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.answer import json_answer, route_headers
-from appliance.api.context import read_request, runtime_of
+from appliance.api.context import read_request
 from appliance.api.defacto.schemas import (
     COHERE_RULES,
     RERANK_RULES,
@@ -26,6 +26,7 @@ from appliance.api.generation import now
 from appliance.api.replies import RankedDocument, RankedResult, Ranking, TokenUsage, new_id
 from appliance.api.rules import apply
 from appliance.api.schemas import DocumentText
+from appliance.api.visible import models_of
 from appliance.errors import InvalidValue, MissingParameter, Unavailable
 
 
@@ -145,7 +146,7 @@ async def _text_ranking(
 
 def _reranker(http: Request) -> str:
     """The first reranker: TEI serves one model and asks for none. Raises Unavailable when there is none."""
-    for served in runtime_of(http).all_served():
+    for served in models_of(http).all():
         if served.manifest.role == "rerank":
             return served.manifest.name
     raise Unavailable("no rerank model is served")

@@ -14,6 +14,7 @@ from appliance.api.answer import json_body
 from appliance.api.context import runtime_of
 from appliance.api.defacto.tokens import default_model
 from appliance.api.query import read_query
+from appliance.api.visible import models_of
 from appliance.workers.handles import measure
 
 
@@ -43,7 +44,7 @@ class Slot(Struct, kw_only=True):
 async def get_props(http: Request) -> Response:
     name = read_query(http, ModelQuery).model or default_model(http)
     runtime = runtime_of(http)
-    runtime.generator(name)
+    models_of(http).generator(name)
     generator = runtime.settings.generator
     parameters = {
         "temperature": generator.temperature,
@@ -53,7 +54,10 @@ async def get_props(http: Request) -> Response:
     }
     return json_body(
         Props(
-            default_generation_settings={"n_ctx": runtime.served(name).context_length, "params": parameters},
+            default_generation_settings={
+                "n_ctx": models_of(http).served(name).context_length,
+                "params": parameters,
+            },
             total_slots=generator.slots,
             model_alias=name,
             model_path=name,
@@ -66,10 +70,10 @@ async def get_props(http: Request) -> Response:
 async def list_slots(http: Request) -> Response:
     name = read_query(http, ModelQuery).model or default_model(http)
     runtime = runtime_of(http)
-    runtime.generator(name)
+    models_of(http).generator(name)
     supervisor = runtime.supervisors().get(name)
     running = (await measure(supervisor)).running if supervisor is not None and supervisor.facts else 0
-    length = runtime.served(name).context_length
+    length = models_of(http).served(name).context_length
     slots = [
         Slot(id=number, n_ctx=length, is_processing=number < running)
         for number in range(runtime.settings.generator.slots)

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.answer import noted
-from appliance.api.context import read_request, runtime_of
+from appliance.api.context import read_request
 from appliance.api.defacto.schemas import (
     TOKENIZE_RULES,
     DetokenizeRequest,
@@ -19,6 +19,7 @@ from appliance.api.rules import apply
 from appliance.api.schemas import ChatRequest
 from appliance.api.sse import unless_client_leaves
 from appliance.api.tools import tools_of
+from appliance.api.visible import models_of
 from appliance.errors import InvalidValue, MissingParameter
 from appliance.records import ChatPrompt, Prompt, TextPrompt
 
@@ -52,12 +53,12 @@ async def tokenize(http: Request) -> Response:
     request = await read_request(http, TokenizeRequest)
     warnings = list(apply(request, TOKENIZE_RULES))
     model = request.model or default_model(http)
-    generator = runtime_of(http).generator(model)
+    generator = models_of(http).generator(model)
     tokens = await unless_client_leaves(http, generator.tokenize(_prompt(request, model)))
     body = Tokenized(
         tokens=list(tokens),
         count=len(tokens),
-        max_model_len=runtime_of(http).served(model).context_length,
+        max_model_len=models_of(http).served(model).context_length,
     )
     if request.with_pieces or request.return_token_strs:
         pieces = [await generator.detokenize((token,)) for token in tokens[:MOST_PIECES]]
@@ -92,7 +93,7 @@ def _chat(chat: ChatRequest, request: TokenizeRequest | TemplateRequest) -> Chat
 
 async def detokenize(http: Request) -> Response:
     request = await read_request(http, DetokenizeRequest)
-    generator = runtime_of(http).generator(request.model or default_model(http))
+    generator = models_of(http).generator(request.model or default_model(http))
     text = await unless_client_leaves(http, generator.detokenize(tuple(request.tokens)))
     return noted(Detokenized(content=text, prompt=text), ())
 
@@ -101,7 +102,7 @@ async def apply_template(http: Request) -> Response:
     """The prompt that a conversation becomes: its tokens, as text again."""
     request = await read_request(http, TemplateRequest)
     model = request.model or default_model(http)
-    generator = runtime_of(http).generator(model)
+    generator = models_of(http).generator(model)
     chat = ChatRequest(model=model, messages=request.messages, tools=request.tools)
     tokens = await unless_client_leaves(http, generator.tokenize(_chat(chat, request)))
     return noted(Templated(prompt=await generator.detokenize(tokens)), ())
@@ -109,6 +110,4 @@ async def apply_template(http: Request) -> Response:
 
 def default_model(http: Request) -> str:
     """The first chat model: llama-server serves one and asks for none."""
-    return next(
-        served.manifest.name for served in runtime_of(http).all_served() if served.manifest.role == "chat"
-    )
+    return next(served.manifest.name for served in models_of(http).all() if served.manifest.role == "chat")

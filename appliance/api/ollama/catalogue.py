@@ -14,6 +14,7 @@ from appliance.api.context import read_request, runtime_of
 from appliance.api.ollama.replies import created_at
 from appliance.api.ollama.schemas import ShowRequest
 from appliance.api.ollama.translate import model_of
+from appliance.api.visible import models_of
 from appliance.errors import MissingParameter
 from appliance.runtime import ServedModel
 
@@ -76,7 +77,7 @@ class OllamaVersion(Struct, kw_only=True):
 
 
 async def list_tags(http: Request) -> Response:
-    return json_body(Tags(models=[_tag(model) for model in runtime_of(http).all_served()]))
+    return json_body(Tags(models=[_tag(model) for model in models_of(http).all()]))
 
 
 async def list_processes(http: Request) -> Response:
@@ -84,7 +85,7 @@ async def list_processes(http: Request) -> Response:
     runtime = runtime_of(http)
     expiries = {tenant.name: tenant.expires_at for tenant in runtime.residency.tenants()}
     entries = []
-    for model in runtime.all_served():
+    for model in models_of(http).all():
         if model.state == "ready":
             tag = _tag(model)
             entries.append(
@@ -106,7 +107,7 @@ async def show_model(http: Request) -> Response:
     name = request.model or request.name
     if name is None:
         raise MissingParameter("the parameter 'model' is required", param="model")
-    model = runtime_of(http).served(model_of(name))
+    model = models_of(http).served(model_of(name))
     manifest = model.manifest
     info: dict[str, Any] = {
         "general.architecture": manifest.format,

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from appliance.api.auditing import note_background
 from appliance.api.background import Background, Run
-from appliance.api.context import runtime_of
+from appliance.api.context import principal_of, runtime_of
 from appliance.api.responses.context import RESPONSE, UNFINISHED
 from appliance.api.responses.events import Event
 from appliance.api.responses.keeping import body_with, keep_response, queue_response
@@ -39,7 +39,23 @@ async def begin(http: Request, job: Job) -> Run:
     job.body.status = "queued"
     await queue_response(http, job.body)
     trail_of(http).goes_on = True
-    return background.begin(job.body.id, lambda: job.body, lambda run: _make(http, job, run))
+    return background.begin(job.body.id, lambda: job.body, lambda run: _make_held(http, job, run))
+
+
+async def _make_held(http: Request, job: Job, run: Run) -> None:
+    """As long as the credential that it was asked with is good; then as if it were cancelled."""
+    principal = principal_of(http)
+    if not principal.credential:
+        await _make(http, job, run)
+        return
+
+    def end(_: str) -> None:
+        if run.task is not None:
+            run.task.cancel()
+
+    access = runtime_of(http).access
+    with access.running.hold(principal.credential, end, access.keyring.expires_at(principal.credential)):
+        await _make(http, job, run)
 
 
 async def _make(http: Request, job: Job, run: Run) -> None:

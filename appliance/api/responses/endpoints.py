@@ -39,6 +39,7 @@ from appliance.api.responses.schemas import (
 )
 from appliance.api.responses.turns import turns_of
 from appliance.api.sse import EventStream, named_event, unless_client_leaves
+from appliance.api.visible import models_of
 from appliance.errors import InvalidValue
 from appliance.store.rows import Page
 
@@ -142,7 +143,7 @@ async def compact_response(http: Request) -> Response:
     """Sum up a conversation; the answer's output goes first into the next request's input."""
     request = await read_request(http, CompactResponse)
     warnings = rules.check_compact(request)
-    runtime_of(http).router.check_model(request.model, "chat")
+    models_of(http).check(request.model, "chat")
     earlier = await earlier_items(http, request)
     items = since_compaction([*earlier, *await resolved(http, input_items(request.input))])
     turns = turns_of(items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from appliance.api.context import runtime_of
+from appliance.api.visible import models_of
 from appliance.errors import ContextLengthExceeded, ModelNotFound
 from appliance.records import ChatPrompt
 
@@ -13,7 +13,7 @@ LEAST_ANSWER = 256  # tokens to keep free for an answer without a limit of its o
 
 async def count_tokens(http: Request, model: str, prompt: ChatPrompt) -> int:
     """The prompt's length as the model reads it. Raises ContextLengthExceeded when far too long."""
-    return len(await runtime_of(http).generator(model).tokenize(prompt))
+    return len(await models_of(http).generator(model).tokenize(prompt))
 
 
 async def truncated(
@@ -25,7 +25,7 @@ async def truncated(
     ContextLengthExceeded when even the last of those does not fit.
     """
     try:
-        context = runtime_of(http).served(model).context_length
+        context = models_of(http).served(model).context_length
     except ModelNotFound:
         return prompt, 0  # an online model's tokens cannot be counted here; it says itself what is too long
     room = context - min(max_tokens or LEAST_ANSWER, context // 2)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from appliance.api.context import runtime_of
+from appliance.api.context import principal_of, require_keeper, runtime_of
 from appliance.api.generation import started_of
 from appliance.api.grounding import FromPassages, Grounding
 from appliance.api.opening import Generation, given_of, open_generation, scheduling_class_of
@@ -33,6 +33,7 @@ from appliance.api.responses.searching import Search, without_results
 from appliance.api.responses.translate import constraint_of, sampling_fields, sampling_of, wants_logprobs
 from appliance.api.responses.turns import turns_of
 from appliance.api.responses.writer import Writer
+from appliance.api.visible import models_of
 from appliance.errors import Cancelled, HearthError, InternalError
 from appliance.records import (
     ChatPrompt,
@@ -287,10 +288,13 @@ class Job:
 async def prepare(http: Request, request: CreateResponse) -> Job:
     """Raises the errors of `rules` and `context_of`."""
     warnings = rules.check_create(request)
-    runtime = runtime_of(http)
-    runtime.router.check_model(request.model, "chat")  # a wrong model is told before anything is looked up
+    models_of(http).check(request.model, "chat")  # a wrong model is told before anything is looked up
+    if request.store or request.background:
+        require_keeper(http, "store" if request.store else "background")
+    elif not principal_of(http).has_role("user"):
+        request = msgspec.structs.replace(request, store=False)
     if request.store is not False:
-        _ = runtime.archive
+        _ = runtime_of(http).archive
     return Job(http, request, await context_of(http, request), warnings)
 
 
