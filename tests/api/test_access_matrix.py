@@ -56,6 +56,11 @@ class World:
         headers = {"authorization": f"Bearer {secret}"} if secret else {}
         return httpx.Client(base_url=self.served.url, headers=headers, timeout=60, trust_env=False)
 
+    def close(self) -> None:
+        for client in (self.ada, *self.clients.values()):
+            client.close()
+        self.served.end()
+
     def _post(self, path: str, **body: Any) -> Any:
         answer = self.ada.post(path, json=body)
         assert answer.status_code == 200, answer.text
@@ -146,9 +151,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     served = Served(tmp_path_factory.mktemp("matrix") / "home", [CHAT, EMBED])
     try:
         served.wait_ready()
-        yield World(served)
-    finally:
+        world = World(served)
+    except BaseException:
         served.end()
+        raise
+    yield world
+    world.close()
 
 
 def ask(world: World, client: httpx.Client, operation: Operation) -> httpx.Response:

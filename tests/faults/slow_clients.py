@@ -142,14 +142,16 @@ class _Probe:
 
     @property
     def p99(self) -> float:
-        ordered = sorted(self.times)
+        ordered = sorted(self.times) or [0.0]
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
 
-def run(home: Path, count: int, seconds: float, kinds: Sequence[str] = KINDS) -> list[Found]:
+def run(
+    home: Path, count: int, seconds: float, kinds: Sequence[str] = KINDS, settings: Sequence[str] = ()
+) -> list[Found]:
     """The figures of each kind, against a server of its own in `home`."""
     install(Store(home / "models"), MODEL, tiny_gguf(0, MODEL), origin="catalogue")
-    served = Served(home, (MODEL,), ("limits.address_connections=2000", "limits.connections=3000"))
+    served = Served(home, (MODEL,), ("limits.address_connections=2000", "limits.connections=3000", *settings))
     try:
         served.wait_ready()
         upload = served.http.post(
@@ -204,7 +206,7 @@ def main() -> int:
     print("| kind | clients | left | latest | kept | p99 before | during | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for each in found:
-        ratio = each.p99_during / each.p99_before
+        ratio = each.p99_during / (each.p99_before or 1.0)
         print(
             f"| {each.kind} | {each.count} | {each.evicted} | {each.evicted_latest:.1f} s | {each.kept} | "
             f"{each.p99_before * 1000:.1f} ms | {each.p99_during * 1000:.1f} ms | {ratio:.2f} |"
