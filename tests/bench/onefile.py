@@ -80,6 +80,14 @@ class Running:
             found[role] = found.get(role, 0.0) + _pss_without(process.pid, EXECUTABLE) / 1e6
         return found
 
+    def processor_seconds(self) -> float:
+        """What the generator has used of all processors so far: holds on a busy machine too."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if "generator" in process.cmdline():
+                times = process.cpu_times()
+                return times.user + times.system
+        raise AssertionError("there is no generator")
+
     def speed(self, streams: int) -> float:
         """Tokens a second of all streams together."""
         body = {
@@ -149,14 +157,20 @@ def speeds(directory: Path, rounds: int) -> dict[str, Any]:
     (source_home / "models").symlink_to(store_directory(), target_is_directory=True)
     source = [sys.executable, "-P", "-m", "appliance"]
     found: dict[str, list[float]] = {}
+    work: dict[str, list[float]] = {}
     with Running([str(EXECUTABLE)], directory / "frozen") as frozen, Running(source, source_home) as plain:
         for streams in (1, STREAMS):
-            frozen.speed(streams), plain.speed(streams)
+            for running in (frozen, plain):
+                running.speed(streams)
             for _ in range(rounds):
                 for name, running in (("frozen", frozen), ("source", plain)):
+                    before = running.processor_seconds()
                     found.setdefault(f"{name}_{streams}", []).append(running.speed(streams))
+                    used = running.processor_seconds() - before
+                    work.setdefault(f"{name}_{streams}", []).append(1000 * used / (TOKENS * streams))
     medians = {name: statistics.median(each) for name, each in found.items()}
     figures = {f"tokens_per_s_{name}": round(value, 1) for name, value in medians.items()}
+    figures |= {f"cpu_ms_per_token_{name}": round(statistics.median(each), 2) for name, each in work.items()}
     for streams in (1, STREAMS):
         figures[f"ratio_{streams}"] = round(medians[f"frozen_{streams}"] / medians[f"source_{streams}"], 3)
     return figures
