@@ -38,6 +38,8 @@ class Chat(HearthScreen):
         Binding("ctrl+o", "parameters", "chat.parameters", priority=True),
         Binding("ctrl+y", "copy", "chat.copy", priority=True),
         Binding("ctrl+s", "export", "chat.export", priority=True),
+        Binding("f2", "pick('model')", "chat.pick_model", priority=True, show=False),
+        Binding("f4", "pick('base')", "chat.pick_base", priority=True, show=False),
         Binding("f3", "earlier", "chat.earlier", priority=True, show=False),
     ]
 
@@ -112,10 +114,17 @@ class Chat(HearthScreen):
     @on(Select.Changed, "#chat-model")
     def choose_model(self, event: Select.Changed) -> None:
         self._model = None if event.value is Select.NULL else str(event.value)
+        self.query_one(Prompt).focus()
 
     @on(Select.Changed, "#chat-base")
     def choose_base(self, event: Select.Changed) -> None:
         self._base = None if event.value is Select.NULL else str(event.value)
+        self.query_one(Prompt).focus()
+
+    def action_pick(self, which: str) -> None:
+        select = self.query_one(f"#chat-{which}", Select)
+        select.focus()
+        select.action_show_overlay()
 
     # Asking
 
