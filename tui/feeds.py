@@ -8,8 +8,8 @@ row to FEEDS. A feed may have a subject: `documents:vs_1` asks for those of `vs_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,6 +72,8 @@ class Feeds:
         self._wake: dict[str, asyncio.Event] = {}
         self._last: dict[str, Any] = {}
         self._failures = 0
+        self._may_ask = asyncio.Event()
+        self._may_ask.set()
         self.lost: Lost | None = None
         self.is_found = False
 
@@ -98,6 +100,15 @@ class Feeds:
             if name in self._wake:
                 self._wake[name].set()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody is asked meanwhile: what is done decides with which key the next question goes."""
+        self._may_ask.clear()
+        try:
+            yield
+        finally:
+            self._may_ask.set()
+
     def forget(self) -> None:
         """What is known is of another server."""
         self._last.clear()
@@ -105,6 +116,7 @@ class Feeds:
 
     async def _keep_asking(self, name: str) -> None:
         while self._takers[name]:
+            await self._may_ask.wait()
             pause = await self._ask(name)
             self._wake[name].clear()
             with suppress(TimeoutError):

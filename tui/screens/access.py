@@ -94,7 +94,11 @@ class Access(HearthScreen):
                 grant=grants.grant_of(values),
                 expires_at=grants.expiry(values["expires"], clock.now()),
             )
-            return await self.call(lambda client: client.create_key(new), say("access.creating"))
+            with self.hearth.feeds.held():  # the first key's making and its use are one step
+                issued = await self.call(lambda client: client.create_key(new), say("access.creating"))
+                if not self._own:
+                    self.hearth.use_key(issued.secret)
+            return issued
 
         issued = await filled(
             self.app,
@@ -106,7 +110,7 @@ class Access(HearthScreen):
             check=grants.check,
         )
         if issued is not None:
-            await self._hand_over(issued, takes_it=not self._own)
+            await self._hand_over(issued, takes_it=False)
 
     @flow
     async def action_change(self) -> None:
