@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PATIENCE = 60.0
+SETTLE_SECONDS = 0.5
 
 
 class Terminal:
@@ -51,6 +52,7 @@ class Terminal:
         while not all(word in (text := self.text) for word in words):
             assert time.monotonic() < ends_at, f"not within {seconds} s: {words}\n{text}"
             time.sleep(0.1)
+        time.sleep(SETTLE_SECONDS)  # the keys go to what has just come
         return text
 
     def _tmux(self, *words: str, check: bool = True) -> str:
