@@ -143,7 +143,9 @@ class Trial:
         self.post("/v1/embeddings", json={"model": EMBED, "input": text or "x"})
         tokens = self.post("/tokenize", json={"content": text})
         if "tokens" in tokens:
-            self._compare("tokens", text, self.post("/detokenize", json=tokens).get("content"))
+            self._compare(
+                "tokens", text, self.post("/detokenize", json={"tokens": tokens["tokens"]}).get("content")
+            )
         item = {"type": "message", "role": "user", "content": text}
         held = self.post("/v1/conversations", json={"items": [item]})
         if "id" in held:

@@ -26,7 +26,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         tmp_path_factory.mktemp("home") / "starter", models, ("generator.threads=0",), program=PROGRAM
     )
     try:
-        served.wait_ready()
+        served.wait_ready(600)
         yield served
         served.stop()
     finally:
