@@ -14,8 +14,8 @@ from models.trust import Trust
 
 DEFAULT = "default"
 KEY_OPTION = click.option(
-    "--key", "key_name", metavar="NAME", default=DEFAULT, show_default=True,
-    help="The signing key to sign with; `default` is made when it is first needed.",
+    "--sign-with", "key_name", metavar="NAME", default=DEFAULT, show_default=True,
+    help="The signing key; `default` is made when it is first needed.",
 )  # fmt: skip
 
 
