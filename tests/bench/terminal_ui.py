@@ -3,7 +3,7 @@
     python -m tests.bench.terminal_ui --url http://127.0.0.1:8080 [--starts 10] [--seconds 60]
 
 Start: from the process's begin to the first screen, by the bytes it writes. Use: the UI's own processor time
-over `--seconds` of 20 updates a second: every feed of the overview is asked 20 times a second in place of once.
+over `--seconds` of 20 updates a second: every feed is asked 20 times a second in place of once.
 """
 
 from __future__ import annotations
