@@ -81,6 +81,7 @@ class Routed:
         self._calls = 0
         self._said: list[str] = []
         self._tokens = 0
+        self._ended_choices: set[int] = set()
         self._obstacle = ""  # why what was said cannot be gone on from
         self._chosen = self._queue[0]
         self._reason = self._chosen.reason
@@ -143,10 +144,11 @@ class Routed:
                     self._count(answer)
                     cut, answer = answer, None
                     await cut.end(failure)
-                    if not self._is_full():
+                    if not self._is_full() and not self._is_finished():
                         self._go_on_without(failure)
                         continue
-                    yield [Delta(id=self._id, choice=0, text="", tokens=0, finish_reason="length")]
+                    if not self._is_finished():
+                        yield [Delta(id=self._id, choice=0, text="", tokens=0, finish_reason="length")]
                     yield self._ended(cut, first_at)
                     return
                 self._note(answer.candidate, answer.instance, "ok", None, answer.begun_at)
@@ -194,6 +196,8 @@ class Routed:
         for delta in deltas:
             self._said.append(delta.text)
             self._tokens += delta.tokens
+            if delta.finish_reason is not None:
+                self._ended_choices.add(delta.choice)
             if delta.tool_calls:
                 self._obstacle = "it had begun a tool call"
             elif delta.reasoning:
@@ -346,6 +350,10 @@ class Routed:
             left = max(1, sampling.max_tokens - self._tokens)
             sampling = msgspec.structs.replace(sampling, max_tokens=left)
         return msgspec.structs.replace(request, prompt=prompt, sampling=sampling)
+
+    def _is_finished(self) -> bool:
+        """The cut came after every choice's end had been given out: only the count of tokens is missing."""
+        return len(self._ended_choices) >= self._request.choices
 
     def _is_full(self) -> bool:
         """The cut came after the last token that the request allows: nothing is missing."""

@@ -141,6 +141,7 @@ def run(minutes: float, directory: Path) -> Tally:
         figures = server.http.get("/metrics").text
         tasks = next(line for line in figures.splitlines() if line.startswith("hearth_event_loop_tasks "))
         tally.tasks_end = int(float(tasks.split()[1]))
+        print(json.dumps(asdict(tally)), flush=True)
         server.stop()
     finally:
         load.is_over.set()

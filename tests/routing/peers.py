@@ -22,31 +22,41 @@ HOME = Path(__file__).parent
 
 class Speaker:
     """Says `text`, or what is left of it after a partial answer. `error` is raised after `breaks_after`
-    characters.
+    characters, or, with `breaks_at_end`, between the end of the text and the count of its tokens.
     """
 
-    def __init__(self, text: str, *, error: HearthError | None = None, breaks_after: int = 0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        error: HearthError | None = None,
+        breaks_after: int = 0,
+        breaks_at_end: bool = False,
+    ) -> None:
         self.text, self.error, self.breaks_after = text, error, breaks_after
+        self.breaks_at_end = breaks_at_end
         self.asked: list[tuple[RoutedRequest, str]] = []
         self.closed = 0
 
     async def generate(self, request: RoutedRequest, *, partial: str, deadline: float | None) -> Events:
         self.asked.append((request, partial))
         try:
-            if self.error is not None and not self.breaks_after:
+            if self.error is not None and not self.breaks_after and not self.breaks_at_end:
                 raise self.error
             assert self.text.startswith(partial), partial
             yield Started(id=1, prompt_tokens=5)
             said = 0
             pieces = in_pieces(self.text[len(partial) :], len(partial))
             for piece in pieces:
-                if self.error is not None and said + len(piece) > self.breaks_after:
+                if self.error and not self.breaks_at_end and said + len(piece) > self.breaks_after:
                     yield [Delta(id=1, choice=0, text=piece[: self.breaks_after - said], tokens=1)]
                     raise self.error
                 said += len(piece)
                 await asyncio.sleep(0)
                 yield [Delta(id=1, choice=0, text=piece, tokens=1)]
             yield [Delta(id=1, choice=0, text="", tokens=0, finish_reason="stop")]
+            if self.error is not None and self.breaks_at_end:
+                raise self.error
             yield Ended(
                 id=1,
                 usage=Usage(prompt_tokens=5, completion_tokens=len(pieces)),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.errors import Unavailable
+from appliance.errors import Unavailable, WorkerLost
 from appliance.records import JsonConstraint, SamplingParams, TextPrompt
 from tests.faults.routing_cuts import cut_streams
 from tests.routing.conftest import platform, request, routing, run
@@ -162,3 +162,17 @@ def test_any_text_survives_any_cut(
     heard = heard_after(service, Speaker(text), {})
     assert heard.error is None
     assert heard.text == text
+
+
+@pytest.mark.parametrize("max_tokens", [None, 1, 10_000])
+def test_an_answer_that_had_its_end_ends_once(max_tokens: int | None) -> None:
+    """The worker dies between the last token and the count of tokens: nothing of the text is missing."""
+    speaker = Speaker(TEXT, error=WorkerLost("the worker died"), breaks_at_end=True)
+    router = make_router(routing(), speaker)
+    heard = run(hear(router, request(model="small", sampling=SamplingParams(max_tokens=max_tokens))))
+    assert heard.error is None
+    assert heard.text == TEXT
+    assert heard.finishes == ["stop"]
+    assert heard.ended is not None
+    assert heard.ended.usage.completion_tokens > 0
+    assert len(speaker.asked) == 1
