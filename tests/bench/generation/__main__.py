@@ -38,6 +38,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "long": rows.long_prompt,
     "prefix": own_rows.prefix_cache,
     "drafting": own_rows.drafting,
+    "constrained": own_rows.constrained,
     "settings": own_rows.settings,
 }
 

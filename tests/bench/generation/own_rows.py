@@ -14,6 +14,27 @@ from tests.bench.generation.load import Stream, ask, total_rate
 from tests.bench.generation.rows import WORDS_OF_512, Bench, Round, in_turn
 
 WORDS_OF_1000 = 900
+PUMP = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "summary": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "score": {"type": "number"},
+    },
+    "required": ["title", "summary", "tags", "score"],
+    "additionalProperties": False,
+}
+CONSTRAINTS: dict[str, dict[str, Any]] = {
+    "free": {},
+    "schema": {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "pump", "schema": PUMP, "strict": True},
+        }
+    },
+    "regex": {"regex": "[a-z ,.]{100,600}"},
+}
 VARIANTS = (
     "generator.weights=map",
     "generator.weights=repack",
@@ -80,6 +101,39 @@ def drafting(bench: Bench) -> Iterator[Figure]:
             yield bench.figure(
                 "drafting", what, "tok/s", rate, reference=reference, against="without", goal=goal
             )
+
+
+def constrained(bench: Bench) -> Iterator[Figure]:
+    """What holding an answer to a schema or a pattern costs, alone and in company, without drafts."""
+
+    def jobs_of(streams: int, seed: int, constraint: dict[str, Any]) -> list[dict[str, Any]]:
+        question = "Describe the pump as JSON with a title, a summary, tags and a score."
+        asked = [
+            jobs.chat(bench.model, texts.words(12, 100 * seed + n), question, 128) for n in range(streams)
+        ]
+        return [
+            job | {"body": job["body"] | {"temperature": 0.8, "seed": seed} | constraint} for job in asked
+        ]
+
+    with bench.hearth(8, "generator.draft=false") as server:
+        for streams in (1, 8):
+            rates: dict[str, list[float]] = {kind: [] for kind in CONSTRAINTS}
+            for seed in range(bench.rounds + 1):
+                for kind, constraint in CONSTRAINTS.items():
+                    answers = ask(server.url, jobs_of(streams, seed, constraint))
+                    if seed > 0:  # the first of each kind compiles its grammar
+                        rates[kind] += [each.decode_rate for each in answers if each.completion_tokens > 20]
+            reference = median(rates.pop("free"))
+            for kind, found in rates.items():
+                yield bench.figure(
+                    f"constrained, {streams} streams",
+                    kind,
+                    "tok/s",
+                    median(found),
+                    reference=reference,
+                    against="free",
+                    goal=0.9,
+                )
 
 
 def settings(bench: Bench) -> Iterator[Figure]:
