@@ -107,7 +107,9 @@ def _grant_options(command: Any) -> Any:
             click.option("--model", "models", multiple=True, help="A model it may use; patterns; * for all."),
             click.option("--kb", "bases", multiple=True, help="A knowledge base it may use; as --model."),
             click.option("--route", "routes", multiple=True, help="A path it may call; as --model."),
-            click.option("--tool", "tools", multiple=True, help="A server-side tool it may use; as --model."),
+            click.option(
+                "--tool", "tools", multiple=True, help="A server-side tool it may use; none by default."
+            ),
             click.option("--priority/--no-priority", default=None, help="May ask for service_tier priority."),
             click.option("--namespace", metavar="NAME", help="Shares computed prompts with this namespace."),
             click.option("--log-content/--no-log-content", default=None, help="Prompts may be audited."),
@@ -212,7 +214,8 @@ def _granted(grant: Grant, given: dict[str, Any]) -> Grant:
     """`grant` with what the options say; an option that is not given changes nothing."""
     for name in ("models", "bases", "routes", "tools"):
         if given[name]:
-            grant = replace(grant, **{name: None if ALL in given[name] else tuple(given[name])})
+            is_all = ALL in given[name] and name != "tools"  # which a key has only where it says so
+            grant = replace(grant, **{name: None if is_all else tuple(given[name])})
     fields = {
         "role": given["role"],
         "namespace": given["namespace"],

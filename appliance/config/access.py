@@ -45,7 +45,7 @@ class Allowance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     models: Annotated[Scope, Meta(description="models that they may use")] = ("*",)
     bases: Annotated[Scope, Meta(description="knowledge bases that they may use, by name or id")] = ("*",)
     routes: Annotated[Scope, Meta(description="paths, or `METHOD path`, that they may call")] = ("*",)
-    tools: Annotated[Scope, Meta(description="server-side tools that they may use")] = ("*",)
+    tools: Annotated[Scope, Meta(description="server-side tools that they may use; none: no tools")] = ()
     tiers: Annotated[
         tuple[Tier, ...], Meta(max_length=3, description="values of service_tier that they may ask for")
     ] = ("default", "flex")

@@ -14,7 +14,7 @@ def grant_of(role: Role, allowance: Allowance) -> Grant:
         models=_scope(allowance.models),
         bases=_scope(allowance.bases),
         routes=_scope(allowance.routes),
-        tools=_scope(allowance.tools),
+        tools=allowance.tools or None,
         tiers=allowance.tiers,
         rates=allowance.rates,
     )

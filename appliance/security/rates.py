@@ -58,9 +58,6 @@ class _Account:
         self.tokens = _Bucket(rates.tokens_per_minute, now)
         self.under_way = 0
 
-    def is_idle(self) -> bool:
-        return not self.under_way and all(b.level >= b.limit for b in (self.requests, self.tokens))
-
 
 class RateLimits:
     """`clock` counts seconds and never goes back."""
