@@ -107,9 +107,7 @@ def _grant_options(command: Any) -> Any:
             click.option("--model", "models", multiple=True, help="A model it may use; patterns; * for all."),
             click.option("--kb", "bases", multiple=True, help="A knowledge base it may use; as --model."),
             click.option("--route", "routes", multiple=True, help="A path it may call; as --model."),
-            click.option(
-                "--tool", "tools", multiple=True, help="A server-side tool it may use; none by default."
-            ),
+            click.option("--tool", "tools", multiple=True, help="A server-side tool; none by default."),
             click.option("--priority/--no-priority", default=None, help="May ask for service_tier priority."),
             click.option("--namespace", metavar="NAME", help="Shares computed prompts with this namespace."),
             click.option("--log-content/--no-log-content", default=None, help="Prompts may be audited."),

@@ -131,7 +131,7 @@ def test_uses_are_saved_while_it_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         _, secret = await access.create("boss", Grant(role="admin"))
         access.authenticate(secret)
         async with asyncio.timeout(10):
-            while access.keyring._uses:
+            while access.keyring._uses:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await access.stop()
         other = Access(tmp_path / "b", Settings())
