@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input, TextArea
 
-from tests.tui import recorded
+from tests.tui import recorded, recorded_operations
 from tests.tui.operating import NARROW, WIDE, Operator, operated
 from tui import clock
 from tui.app import HearthApp
@@ -31,6 +32,30 @@ SCENES: dict[str, tuple[list[str], str]] = {
     "models-load": (["2", "l"], "free for models"),
     "chat": (["3", *"hello", "enter"], "apt-file"),
     "help": (["2", "question_mark"], "Everywhere"),
+}
+# The same on what `recorded_operations` answers; `sees:WORDS` waits for words, `dialog` for a question.
+OPERATIONS: dict[str, tuple[list[str], str]] = {
+    "knowledge": (["4", "sees:handbook"], "scan.pdf"),
+    "knowledge-passages": (["4", "sees:handbook", "slash", *"walked", "enter"], "packages.md · page 3"),
+    "knowledge-document": (
+        ["4", "sees:handbook", "slash", *"walked", "enter", "sees:[2]", "enter", "dialog"],
+        "21.5 kilograms of rock",
+    ),
+    "routing": (["5", "sees:gpt-5"], "gpt-5"),
+    "routing-decision": (["5", "sees:gpt-5", "w", "dialog", "ctrl+s"], "keeps failing"),
+    "access": (["6", "sees:hearth_cp5", "down"], "60 requests a minute"),
+    "access-new": (["6", "sees:hearth_cp5", "n", "dialog"], "A new key"),
+    "audit": (["7", "sees:429", "down", "down", "down"], "kept-local"),
+    "audit-verified": (["7", "sees:429", "v", "dialog"], "Nobody has changed it."),
+    "settings": (["8", "sees:generator.temp", "down", "down", "down"], "a number, 0 to 2"),
+    "settings-changes": (
+        [
+            *["8", "sees:generator.temp", "down", "down", "down", "e", "dialog", "ctrl+u", *"0.5", "enter"],
+            *["sees:● 0.5", "a", "dialog"],
+        ],
+        "+ 0.5",
+    ),
+    "doctor": (["9", "sees:qwen2.5-7b"], "hearth-20260920.zip"),
 }
 TONGUES = {"en": "hearth-dark", "zh": "hearth-light"}
 
@@ -59,16 +84,27 @@ def plain(svg: str) -> str:
     return "\n".join("".join(row) for row in rows.values())
 
 
+async def act(operator: Operator, key: str) -> None:
+    if key.startswith("sees:"):
+        await operator.sees(key.removeprefix("sees:"))
+    elif key == "dialog":
+        await operator.until(lambda: len(operator.app.screen_stack) > 1, "a question")
+        await operator.pilot.pause()
+    else:
+        await operator.press(key)
+
+
 async def picture(scene: str, size: tuple[int, int], tongue: str) -> str:
-    keys, seen = SCENES[scene]
-    app = HearthApp(recorded.door, Choices(None, language=tongue, theme=TONGUES[tongue]))
+    keys, seen = (SCENES | OPERATIONS)[scene]
+    door = recorded_operations.door if scene in OPERATIONS else recorded.door
+    app = HearthApp(door, Choices(None, language=tongue, theme=TONGUES[tongue]))
     for sample in series():
         app.history.add(sample)
     async with app.run_test(size=size) as pilot:
         operator = Operator(app, pilot)
         await operator.sees(recorded.URL)
         for key in keys:
-            await operator.press(key)
+            await act(operator, key)
         if tongue == "en":
             await operator.until(lambda: any(word in operator.text for word in seen.split("|")), seen)
         for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
@@ -80,10 +116,12 @@ async def picture(scene: str, size: tuple[int, int], tongue: str) -> str:
 
 @pytest.mark.parametrize("tongue", TONGUES)
 @pytest.mark.parametrize("size", [NARROW, WIDE], ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", SCENES | OPERATIONS)
 def test_a_screen_looks_as_it_should(
     scene: str, size: tuple[int, int], tongue: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     monkeypatch.setattr(clock, "now", lambda: recorded.NOW)
     monkeypatch.setattr(clock, "ticks", lambda: 0.0)
     kept = KEPT / f"{scene}-{size[0]}x{size[1]}-{tongue}.svg"

@@ -67,7 +67,7 @@ def flow(
             except HearthError as error:
                 self.show_error(error)
 
-        return self.run_worker(run(), name=method.__name__, group="flows")
+        return self.run_worker(run, name=method.__name__, group="flows")
 
     return cast("Callable[Concatenate[This, Given], Worker[None]]", begin)
 
