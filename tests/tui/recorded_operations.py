@@ -122,7 +122,7 @@ def _settings() -> configuration.SettingList:
                 source="file", least=1, most=128,
             ),
             setting("generator.draft", "switch", True, True, "guess ahead where an answer repeats itself"),
-            setting("routing.platforms", "table", 1, 0, "online services", source="file", needs_restart=False),
+            setting("routing.platforms", "table", 1, 0, "services", source="file", needs_restart=False),
         ),
     )  # fmt: skip
 
