@@ -209,7 +209,7 @@ class LimitedConnection(HttpToolsProtocol):
     def _reset(self) -> None:
         """Close at once, and with it what the kernel still holds for a client that does not take it."""
         opened = self.transport.get_extra_info("socket")
-        if opened is not None:
+        if opened is not None and opened.fileno() >= 0:  # it may have closed by itself meanwhile
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGERING)
         self.transport.abort()
 
