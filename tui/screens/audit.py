@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from tui.widgets.table import LiveTable
 
 AUDIT, LOG = "audit-entries", "audit-log"
 MOST = 300  # lines that are kept to be looked at
+PAUSE_SECONDS = 0.5
 WAIT_SECONDS = 20.0  # that the server holds the question for new lines
 AUDIT_COLUMNS = ("when", "endpoint", "status", "took", "user", "model", "route", "found")
 LOG_COLUMNS = ("when", "level", "part", "message")
@@ -98,7 +100,8 @@ class Audit(HearthScreen):
                 lambda client: client.logs(limit=MOST, **filter.asked), say("audit.reading")
             )
             after = self._add_lines(lines)
-        while self._is_following:
+        while self._is_following and self.is_attached:
+            await asyncio.sleep(PAUSE_SECONDS)  # lines that come together are shown together
             try:
                 after = await self._wait_for_more(view, filter, after)
             except Unavailable:
@@ -115,12 +118,16 @@ class Audit(HearthScreen):
         )
 
     def _add_entries(self, page: AuditPage) -> int:
+        if not self.is_attached:
+            return page.last
         self._entries.extend(each for each in page.data if self._filter.takes(trails.entry_text(each)))
         self.query_one(f"#{AUDIT}", LiveTable).show(trails.audit_rows(tuple(self._entries)))
         self._explain()
         return page.last
 
     def _add_lines(self, page: LogPage) -> int:
+        if not self.is_attached:
+            return page.last
         self._lines.extend(
             each for each in page.data if self._filter.takes(f"{each.logger} {each.level} {each.message}")
         )

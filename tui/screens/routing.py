@@ -45,10 +45,10 @@ class Routing(HearthScreen):
             with VerticalScroll(id="routing-below", can_focus=False):
                 with Panel("", id="routing-detail"):
                     yield Static(id="routing-about")
-                with Panel(say("routing.arms"), id="routing-split"):
-                    yield LiveTable([say(f"routing.{name}") for name in ARM_COLUMNS], id="routing-arms")
                 with Panel(say("routing.decision"), id="routing-decision"):
                     yield Static(say("routing.ask_hint"), id="routing-answer", classes="muted")
+                with Panel(say("routing.arms"), id="routing-split"):
+                    yield LiveTable([say(f"routing.{name}") for name in ARM_COLUMNS], id="routing-arms")
 
     def fed(self, feed: str, value: Any) -> None:
         self._models = value["models"]
