@@ -193,7 +193,7 @@ def decode_toml(content: bytes, kind: type[Decoded], label: str) -> Decoded:
     """`content` as `kind`. Raises ManifestError naming `label` and the key."""
     try:
         return msgspec.toml.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(label, str(error)) from error
 
 

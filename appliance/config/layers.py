@@ -116,7 +116,7 @@ def _from_file(file: Path, known: Mapping[str, Setting], text: str | None) -> di
         content = tomllib.loads(file.read_text("utf-8") if text is None else text)
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error

@@ -172,6 +172,9 @@ class GrammarCompiler:
         return Matcher(native, self._size, self._ends, self._closers)
 
 
+GUARD = "\n"
+
+
 class _TokenTable:
     """The vocabulary as llguidance's TokenizerWrapper wants to see it."""
 
@@ -181,10 +184,24 @@ class _TokenTable:
         self.eos_token_id = ends[0]
         self.bos_token_id: int | None = None
         self.special_token_ids = [t for t, piece in enumerate(pieces) if piece.startswith(b"\xff")]
+        # Sentencepiece puts a space in front of every text; within an answer that is one too many.
+        self._adds_space = self._bytes_of(self._tokenize("x")) == b" x"
 
     def __call__(self, text: str | bytes) -> list[int]:
         words = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+        if not self._adds_space:
+            return self._tokenize(words)
+        tokens = self._tokenize(GUARD + words)  # whose own bytes, which nothing joins, are taken away again
+        for count in range(1, len(tokens) + 1):
+            if self._bytes_of(tokens[:count]).lstrip(b" ") == GUARD.encode():
+                return tokens[count:]
+        return self._tokenize(words)
+
+    def _tokenize(self, words: str) -> list[int]:
         return self._vocabulary.tokenize(words, add_bos=False, parse_special=False)
+
+    def _bytes_of(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(self.tokens[token] for token in tokens)
 
 
 def _grammar(constraint: Constraint) -> tuple[str, str]:

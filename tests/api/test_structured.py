@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.serving import Served, events_of, text_of
+from tests.tiny_server import StartTiny
 
 PERSON = {
     "type": "object",
@@ -102,3 +103,15 @@ def test_what_cannot_be_held_to_is_refused_before_a_token(
     reply = server.chat("Hello.", **parameters)
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "x y", "hello"])
+def test_a_text_that_is_given_whole_is_said_by_a_sentencepiece_model(
+    start_tiny: StartTiny, text: str
+) -> None:
+    """Its tokenizer puts a space in front of every text, which is one too many within an answer."""
+    server = start_tiny(room_for=1, models=("ada",))
+    body = {"model": "ada", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20, "regex": text}
+    answer = server.http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == text

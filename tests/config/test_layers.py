@@ -202,3 +202,10 @@ def test_variables_of_two_settings_never_collide() -> None:
     variables = [setting.variable for setting in SETTINGS]
     assert len(set(variables)) == len(variables)
     assert not set(variables) & OTHER_VARIABLES
+
+
+def test_a_file_that_nests_without_end_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "hearth.toml"
+    file.write_text("models = " + "[" * 5000)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(file, {})
