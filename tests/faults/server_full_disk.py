@@ -204,7 +204,7 @@ class Loud:
 
     def end(self) -> int:
         self.process.terminate()
-        status = self.process.wait(30)
+        status = self.process.wait(90)
         self.log.unlink()
         return status
 
