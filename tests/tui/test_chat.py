@@ -31,9 +31,11 @@ def base(server: Served) -> Iterator[str]:
 
 
 async def limit(operator: Operator, tokens: str) -> None:
-    """Short answers: the tiny model may not find an end."""
+    """Short answers, the same each time: the tiny model may not find an end."""
     await operator.press("ctrl+o")
     await operator.sees("How this conversation asks")
+    operator.app.screen.query_one("#temperature").focus()
+    await operator.type("0")
     operator.app.screen.query_one("#max_tokens").focus()
     await operator.type(tokens)
     await operator.press("enter")
