@@ -77,7 +77,7 @@ class Preparer:
             raise InvalidValue("the prompt is empty: it has no tokens", param="prompt")
         if len(prompt) >= self._context_length:
             raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens; this model's context holds "
+                f"the prompt has {len(prompt)} tokens; this model's maximum context length is "
                 f"{self._context_length}, of which at least one is for the answer",
                 param="prompt" if chat is None else "messages",
             )
@@ -218,7 +218,7 @@ class Preparer:
                 return
         if size > self._context_length * self._vocabulary.longest_token:
             raise ContextLengthExceeded(
-                f"the prompt has {size} characters; this model's context holds "
+                f"the prompt has {size} characters; this model's maximum context length is "
                 f"{self._context_length} tokens of at most {self._vocabulary.longest_token} bytes",
                 param=param,
             )
