@@ -47,7 +47,7 @@ def row(setting: SettingStatus, staged: Mapping[str, Any]) -> tuple[Cell, ...]:
         setting.key,
         value,
         _source(setting),
-        Content.styled(restart, "$text-muted"),
+        Content.styled(restart, "$foreground-muted"),
     )
 
 
@@ -58,7 +58,7 @@ def described(setting: SettingStatus) -> Content:
     if setting.is_fixed:
         facts.append(say("settings.fixed_by", source=setting.source))
     return Content("\n").join(
-        [Content(setting.description), Content.styled(" · ".join(filter(None, facts)), "$text-muted")]
+        [Content(setting.description), Content.styled(" · ".join(filter(None, facts)), "$foreground-muted")]
     )
 
 
@@ -103,7 +103,7 @@ def shown(value: Any, setting: SettingStatus, *, is_editing: bool = False) -> st
 def changes_text(changes: Sequence[SettingChange]) -> Content:
     """What a text changes, one setting a paragraph."""
     if not changes:
-        return Content.styled(say("settings.no_change"), "$text-muted")
+        return Content.styled(say("settings.no_change"), "$foreground-muted")
     lines = []
     for change in changes:
         restart = f"  {say('settings.after_restart')}" if change.needs_restart else ""
@@ -141,7 +141,7 @@ def _told(value: Any) -> str:
 def _source(setting: SettingStatus) -> Content:
     known = f"settings.from_{setting.source}"
     text = say(known) if has(known) else setting.source
-    return Content.styled(format.shorten(text, 24), "" if setting.source == "file" else "$text-muted")
+    return Content.styled(format.shorten(text, 24), "" if setting.source == "file" else "$foreground-muted")
 
 
 def _takes(setting: SettingStatus) -> str:

@@ -19,7 +19,7 @@ REASON_CELLS = 24
 STYLES = {
     "completed": "$text-success",
     "failed": "$text-error",
-    "cancelled": "$text-muted",
+    "cancelled": "$foreground-muted",
     "in_progress": "$text-warning",
     "expired": "$text-error",
 }
@@ -84,11 +84,16 @@ def folder_rows(folders: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Cell, .
     rows: dict[str, tuple[Cell, ...]] = {}
     for folder in folders:
         state = Content.styled(f"{MARKS['completed']} {say('knowledge.followed')}", STYLES["completed"])
-        rows[folder["id"]] = (folder["path"], f"{folder['files']:,}", state)
+        rows[folder["id"]] = (_end_of(folder["path"]), f"{folder['files']:,}", state)
         for problem in folder["problems"]:
             text = Content.styled(f"{MARKS['failed']} {problem['problem']}", STYLES["failed"])
             rows[f"{folder['id']}:{problem['path']}"] = (f"  {problem['path']}", "–", text)
     return rows
+
+
+def _end_of(path: str) -> str:
+    """The end of a path tells more than its beginning."""
+    return path if cell_len(path) <= NAME_CELLS else f"…{path[1 - NAME_CELLS :]}"
 
 
 def check_new_base(values: Mapping[str, str]) -> None:

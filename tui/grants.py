@@ -27,7 +27,7 @@ RATES = ("requests_per_minute", "tokens_per_minute", "concurrent")
 STRETCH = re.compile(r"\A(\d{1,5})\s*([hd])\Z")
 SECONDS = {"h": 3600, "d": 86_400}
 DATE = "%Y-%m-%d"
-STYLES = {"active": "$text-success", "expired": "$text-warning", "revoked": "$text-muted"}
+STYLES = {"active": "$text-success", "expired": "$text-warning", "revoked": "$foreground-muted"}
 MARKS = {"active": "●", "expired": "◌", "revoked": "✗"}
 LABEL_CELLS = 18
 JUST_NOW = 60.0
@@ -148,7 +148,8 @@ def described(key: KeyStatus) -> Content:
         ("access.created", _moment(key.created_at)),
     ]
     return Content("\n").join(
-        Content.assemble((format.fit(say(label), LABEL_CELLS), "$text-muted"), text) for label, text in lines
+        Content.assemble((format.fit(say(label), LABEL_CELLS), "$foreground-muted"), text)
+        for label, text in lines
     )
 
 

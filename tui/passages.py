@@ -61,9 +61,9 @@ def mark(text: Content, words: re.Pattern[str] | None) -> Content:
 def entry(number: int, hit: Mapping[str, Any], words: re.Pattern[str] | None) -> Content:
     """One hit of a list: where it stands, how well it fits, and what it says."""
     head = Content.assemble(
-        (f"[{number}] ", "$text-muted"),
+        (f"[{number}] ", "$foreground-muted"),
         (place(hit["filename"], hit["place"]), "bold $secondary"),
-        (f"  {hit['score']:.2f}", "$text-muted"),
+        (f"  {hit['score']:.2f}", "$foreground-muted"),
     )
     return Content("\n").join([head, marked(hit["content"][0]["text"], words), Content("")])
 

@@ -64,7 +64,7 @@ def about(model: Mapping[str, Any], instance: str) -> Content:
         ("routing.errors", errors or "–"),
     ]
     return Content("\n").join(
-        Content.assemble((format.fit(say(label), 16), "$text-muted"), text) for label, text in lines
+        Content.assemble((format.fit(say(label), 16), "$foreground-muted"), text) for label, text in lines
     )
 
 
@@ -88,11 +88,11 @@ def state(routing: Mapping[str, Any]) -> Content:
     sealed = say("routing.sealed" if routing["is_sealed"] else "routing.not_sealed")
     refused = say("routing.refused", count=routing["refused_egress"])
     return Content.assemble(
-        (f"{say('routing.mode')} ", "$text-muted"),
+        (f"{say('routing.mode')} ", "$foreground-muted"),
         (say(f"routing_mode.{routing['mode']}"), "bold"),
-        (f"   {say('routing.policy')} ", "$text-muted"),
+        (f"   {say('routing.policy')} ", "$foreground-muted"),
         (routing["policy"], "bold"),
-        (f"   {sealed} · {refused}", "$text-muted"),
+        (f"   {sealed} · {refused}", "$foreground-muted"),
     )
 
 
@@ -135,21 +135,26 @@ def decision(found: Mapping[str, Any]) -> Content:
 def _decision(found: Mapping[str, Any]) -> Iterator[Content]:
     yield Content.assemble(
         (f"{found['model']} · {found['task']} ", "bold"),
-        (say("routing.by_policy", policy=found["policy"], reason=found["policy_reason"]), "$text-muted"),
+        (
+            say("routing.by_policy", policy=found["policy"], reason=found["policy_reason"]),
+            "$foreground-muted",
+        ),
     )
     for number, each in enumerate(found["candidates"], 1):
         route, platform = each["route"], each["platform"]
         yield Content.assemble(
-            (f" {number}. ", "$text-muted"),
+            (f" {number}. ", "$foreground-muted"),
             (each["model"], "bold $text-success" if number == 1 else "bold"),
-            (f"  {say(f'route.{route}')}, {platform}", "$text-muted"),
+            (f"  {say(f'route.{route}')}, {platform}", "$foreground-muted"),
             f"  {each['reason']}",
         )
     if not found["candidates"]:
         yield Content.styled(f" ✗ {say('routing.nobody')}", "$text-error")
     for each in found["rejected"]:
         yield Content.assemble(
-            (" –  ", "$text-muted"), (each["model"], "$text-muted"), (f"  {each['reason']}", "$text-muted")
+            (" –  ", "$foreground-muted"),
+            (each["model"], "$foreground-muted"),
+            (f"  {each['reason']}", "$foreground-muted"),
         )
 
 

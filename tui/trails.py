@@ -22,7 +22,7 @@ from tui.widgets.table import Cell
 FILTERS = ("user", "model", "trace", "route", "status")
 LEVELS = ("debug", "info", "warning", "error")
 LEVEL_STYLES = {
-    "DEBUG": "$text-muted",
+    "DEBUG": "$foreground-muted",
     "WARNING": "$text-warning",
     "ERROR": "$text-error",
     "CRITICAL": "$text-error",
@@ -100,7 +100,7 @@ def described(entry: AuditEntry) -> Content:
         ("prompt", entry.prompt),
     ]
     return Content("\n").join(
-        Content.assemble((format.fit(say(f"audit.{name}"), LABEL_CELLS), "$text-muted"), text)
+        Content.assemble((format.fit(say(f"audit.{name}"), LABEL_CELLS), "$foreground-muted"), text)
         for name, text in facts
         if text
     )

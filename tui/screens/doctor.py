@@ -124,7 +124,7 @@ def backups_text(backups: BackupList) -> Content:
     if backups.error:
         lines.insert(0, Content.styled(f"✗ {backups.error}", "$text-error"))
     if not lines:
-        lines.append(Content.styled(say("doctor.no_backups"), "$text-muted"))
+        lines.append(Content.styled(say("doctor.no_backups"), "$foreground-muted"))
     return Content("\n").join(lines)
 
 
@@ -138,5 +138,5 @@ def _backup(backup: BackupStatus) -> Content:
     return Content.assemble(
         ("✓ ", "$text-success"),
         backup.name,
-        (f"  {when} · {format.size(backup.bytes)} · {holds}", "$text-muted"),
+        (f"  {when} · {format.size(backup.bytes)} · {holds}", "$foreground-muted"),
     )
