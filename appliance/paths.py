@@ -89,6 +89,11 @@ def config_history(at: Path) -> Path:
     return at / "config-history"
 
 
+def address(at: Path) -> Path:
+    """Where the server of the home `at` is, while it runs; `appliance.address` reads and writes it."""
+    return at / "address"
+
+
 def bundle() -> Path | None:
     """The one-file executable whose models this program uses: `$HEARTH_BUNDLE`, which its launcher sets."""
     named = os.environ.get("HEARTH_BUNDLE")

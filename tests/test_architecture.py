@@ -29,6 +29,7 @@ LEVELS = {
     "appliance.admin": (1, "what operators are told; the server writes it, the client reads it"),
     "appliance.audit": (0, "what the audit log says; the server writes it, the client reads it"),
     "appliance.trace": (0, "whose trace a request belongs to; logs, audit and upstreams carry it"),
+    "appliance.address": (1, "where a home's server is; the server tells it, the client reads it"),
     "appliance.memory": (0, "what the machine has free; no room's business"),
     "appliance.principal": (0, "who asks and what they may; every room passes it on"),
     "appliance.paths": (0, "where files are; knows no settings, for it finds them"),

@@ -21,7 +21,7 @@ MODELS = "models"
 DATABASE_SUFFIX = ".db"
 # Made again by themselves, of this machine's moment only, or backups themselves.
 _LEFT_OUT = re.compile(
-    r"\A(cache|backups|before-restore-.*|\.restore.*|\.backup.*|knowledge/graphs|models/partial.*)(/|\Z)"
+    r"\A(address|cache|backups|before-restore-.*|\.restore.*|\.backup.*|knowledge/graphs|models/partial.*)(/|\Z)"
 )
 _LEFT_OUT_NAMES = re.compile(r"\A(lock|.*\.lock|.*-wal|.*-shm|.*-journal|.*\.partial|.*\.pid)\Z")
 _NAME = re.compile(r"\A[^/\0]+(/[^/\0]+)*\Z")

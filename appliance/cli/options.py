@@ -15,7 +15,7 @@ def _use_key(context: click.Context, parameter: click.Parameter, key: str | None
         os.environ["HEARTH_API_KEY"] = key
 
 
-_URL = click.option("--url", metavar="URL", help="The server. Default: $HEARTH_URL or http://127.0.0.1:8080.")
+_URL = click.option("--url", metavar="URL", help="The server. Default: $HEARTH_URL, else this home's own.")
 _KEY = click.option(
     "--key",
     metavar="KEY",

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from appliance import paths
+from appliance import address, paths
 from appliance.cli.settings import (
     SET_OPTION,
     carried_bases,
@@ -63,6 +63,10 @@ def serve(
     where = server.address(listener, has_tls=tls is not None)
 
     def announce() -> None:
+        try:
+            address.tell(paths.home(), where)
+        except OSError as error:
+            print(f"hearth: commands need --url {where}: {error}", file=sys.stderr)
         names = ", ".join(model.manifest.name for model in runtime.all_served())
         print(f"Hearth serves {names}\nOpenAI API: {where}/v1    stop with Ctrl-C", file=sys.stderr)
         if not runtime.access.needs_credential:
@@ -75,6 +79,7 @@ def serve(
     try:
         server.serve(settings, runtime, listener, announce, tls)
     finally:
+        address.forget(paths.home(), where)
         home.release()
 
 

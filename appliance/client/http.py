@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from appliance import admin, audit, configuration
+from appliance import address, admin, audit, configuration, paths
 from appliance.errors import ConfigError, HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -44,9 +44,12 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """`authority`: a PEM file with the certificates to trust, for a server with one of its own.
+        Without `url`: `$HEARTH_URL`, else where this home's server says it is, else the default port here.
         `transport`: what carries the requests, in place of connections of this client's own.
         """
-        self.url = (url or os.environ.get("HEARTH_URL") or DEFAULT_URL).rstrip("/")
+        self.url = (url or os.environ.get("HEARTH_URL") or address.find(paths.home()) or DEFAULT_URL).rstrip(
+            "/"
+        )
         key = key or os.environ.get("HEARTH_API_KEY")
         self._http = httpx.Client(
             base_url=self.url,

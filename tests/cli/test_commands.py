@@ -10,6 +10,7 @@ import pytest
 
 from appliance.cli.main import COMMANDS
 from tests.commands import run_hearth
+from tests.conftest import StartServer
 from tests.serving import CHAT, EMBED, Served, store_directory
 
 
@@ -25,6 +26,17 @@ def test_ask_streams_an_answer(server: Served, tmp_path: Path) -> None:
     done = run_hearth("ask", "Say", "hello.", "--max-tokens", "8", home=tmp_path, url=server.url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_commands_find_the_server_of_their_home_whatever_its_port(start_server: StartServer) -> None:
+    served = start_server()
+    done = run_hearth("models", "ps", home=served.home)
+    assert done.returncode == 0, done.stderr
+    assert CHAT in done.stdout
+    served.stop()
+    done = run_hearth("models", "ps", home=served.home)
+    assert done.returncode == 1
+    assert served.url not in done.stderr, "a server that ended in order is not looked for"
 
 
 def test_ask_reads_standard_input(server: Served, tmp_path: Path) -> None:
