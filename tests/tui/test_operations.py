@@ -79,7 +79,7 @@ async def test_the_doctor_looks_and_a_backup_is_made(box: TinyServer) -> None:
         await operator.press("b")
         await operator.sees("Back up the whole home?")
         await operator.press("ctrl+s")
-        await operator.sees("is made (", "without the model files", seconds=60)
+        await operator.sees("✓ hearth-", "without the model files", seconds=60)
 
 
 def test_a_filter_is_what_the_server_takes_and_words() -> None:
