@@ -61,7 +61,8 @@ def build_app(runtime: Runtime) -> ASGIApp:
                 _by_method(found),
                 methods=list(found),
             )
-            for path, found in operations.items()
+            # One path's pattern may cover another path: what is named in full comes first.
+            for path, found in sorted(operations.items(), key=lambda item: item[0].count("{"))
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,

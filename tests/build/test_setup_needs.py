@@ -90,4 +90,4 @@ def test_a_finished_set_up_starts_nothing_and_costs_little(tmp_path: Path) -> No
 def test_bootstrap_says_how_it_is_used() -> None:
     done = subprocess.run([sys.executable, ROOT / "build" / "bootstrap.py"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "usage: python3 build/bootstrap.py run|dev\n"
+    assert done.stderr == "usage: python3 build/bootstrap.py run|dev|clients\n"
