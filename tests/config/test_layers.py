@@ -15,6 +15,7 @@ from appliance.config.access import Certificate, Issuer
 from appliance.config.layers import OTHER_VARIABLES, Setting, load, settings_list, tables_of
 from appliance.config.routing import Budget, Model, Platform, Rule
 from appliance.config.schema import Settings
+from appliance.config.tools import HttpAddress, McpServer
 from appliance.errors import ConfigError
 
 SETTINGS = list(settings_list())
@@ -38,6 +39,11 @@ TABLES: dict[str, tuple[Any, str]] = {  # a value of each list of tables, and ho
     "access.certificates": (
         (Certificate(name="scraper", fingerprint="ab" * 32, role="operator"),),
         f'[{{name = "scraper", fingerprint = "{"ab" * 32}", role = "operator"}}]',
+    ),
+    "tools.http": ((HttpAddress(url="http://127.0.0.1:9"),), '[{url = "http://127.0.0.1:9"}]'),
+    "tools.servers": (
+        (McpServer(name="notes", command=("notes",)),),
+        '[{name = "notes", command = ["notes"]}]',
     ),
     "routing.budgets": ((Budget(scope="all", tokens=5),), '[{scope = "all", tokens = 5}]'),
 }

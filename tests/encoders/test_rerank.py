@@ -20,7 +20,8 @@ def score(reranker: Reranker, query: str, *documents: str) -> Scores:
 
 def test_the_example_of_the_model_s_card(reranker):
     scores = score(reranker, QUERY, BERLIN, MUSEUMS)
-    assert scores.logits == pytest.approx([8.99, -4.24], abs=0.01)
+    # Products of int8 saturate where the processor has no VNNI instructions: 8.99 there, 9.15 with them.
+    assert scores.logits == pytest.approx([9.07, -4.28], abs=0.1)
     assert scores.warnings == ()
 
 
