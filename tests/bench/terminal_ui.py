@@ -1,9 +1,12 @@
 """The terminal UI's start and its use of the processor, in a pseudo-terminal, against a server that runs.
 
-    python -m tests.bench.terminal_ui --url http://127.0.0.1:8080 [--starts 10] [--seconds 60]
+    python -m tests.bench.terminal_ui [--url http://127.0.0.1:8080] [--starts 10] [--seconds 60]
+
+Without `--url` it starts a server of its own, with the pack tiny.
 
 Start: from the process's begin to the first screen, by the bytes it writes. Use: the UI's own processor time
-over `--seconds` of 20 updates a second: every feed is asked 20 times a second in place of once.
+over `--seconds` of 20 updates a second: the server's status, of which most of the first screen is made, is
+asked for 20 times a second in place of once.
 """
 
 from __future__ import annotations
@@ -19,20 +22,22 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
+from pathlib import Path
 
 import psutil
 
 from appliance import paths
+from tests.serving import CHAT, EMBED, Served
 
 SIZE = (40, 120)
 WORD = b"Overview"  # the first screen's bar
 UPDATES_A_SECOND = 20
 FASTER = (
     "import tui.feeds as feeds;"
-    f"faster = {1 / UPDATES_A_SECOND};"
-    "feeds.FEEDS.update({name: feed._replace(seconds=faster) for name, feed in feeds.FEEDS.items()});"
+    f"feeds.FEEDS['status'] = feeds.FEEDS['status']._replace(seconds={1 / UPDATES_A_SECOND});"
 )
 
 
@@ -77,24 +82,37 @@ def ended(process: subprocess.Popen[bytes], master: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url")
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
+    if asked.url:
+        measure(asked.url, asked.starts, asked.seconds)
+        return
+    with tempfile.TemporaryDirectory() as home:
+        served = Served(Path(home) / "home", (CHAT, EMBED))
+        try:
+            served.wait_ready()
+            measure(served.url, asked.starts, asked.seconds)
+        finally:
+            served.end()
+
+
+def measure(url: str, count: int, duration: float) -> None:
     command = [*paths.self_command(), "tui"]
     starts = []
-    for _ in range(asked.starts + 1):
-        process, master, seconds = started(command, asked.url)
+    for _ in range(count + 1):
+        process, master, seconds = started(command, url)
         starts.append(seconds)
         drain(master, 0.5)
         ended(process, master)
     run = "import sys; sys.argv = ['hearth', 'tui']; from appliance.__main__ import main; sys.exit(main())"
     program = FASTER + run
-    process, master, _ = started([sys.executable, "-P", "-c", program], asked.url)
+    process, master, _ = started([sys.executable, "-P", "-c", program], url)
     drain(master, 3.0)
     watched = psutil.Process(process.pid)
     before, began = watched.cpu_times(), time.monotonic()
-    drawn = drain(master, asked.seconds)
+    drawn = drain(master, duration)
     after, took = watched.cpu_times(), time.monotonic() - began
     used = (after.user + after.system) - (before.user + before.system)
     memory = watched.memory_info().rss
