@@ -32,6 +32,7 @@ class Indexes:
         self._graph_from, self._absorb_from = graph_from, absorb_from
         self._open: OrderedDict[int, Index] = OrderedDict()
         self._opening: dict[int, threading.Lock] = {}
+        self._forgotten: set[int] = set()  # removed, perhaps while their file was being saved
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._due = threading.Event()
@@ -81,8 +82,9 @@ class Indexes:
         with self._lock:
             self._open.pop(edition, None)
             self._opening.pop(edition, None)
-        for path in self._directory.glob(f"{edition}-*.graph"):
-            path.unlink(missing_ok=True)
+            self._forgotten.add(edition)
+        self._unlink(edition)
+        self._due.set()
 
     def close(self) -> None:
         self._stop.set()
@@ -93,6 +95,18 @@ class Indexes:
             self._open.clear()
         for index in remaining:
             index.save()
+        self._unlink_forgotten()
+
+    def _unlink(self, edition: int) -> None:
+        for path in self._directory.glob(f"{edition}-*.graph"):
+            path.unlink(missing_ok=True)
+
+    def _unlink_forgotten(self) -> None:
+        """No index is being saved now: what was forgotten while it was has its last file removed."""
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, set()
+        for edition in forgotten:
+            self._unlink(edition)
 
     def _keep_up(self) -> None:
         while not self._stop.is_set():
@@ -107,6 +121,7 @@ class Indexes:
                 except HearthError as error:
                     log.warning("the index of edition %d was not kept up: %s", edition, error.message)
             self._close_some()
+            self._unlink_forgotten()
 
     def _close_some(self) -> None:
         with self._lock:
