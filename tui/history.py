@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from appliance.admin import ServerStatus
 
 SECONDS = 600
+SPACING = 0.5  # seconds between samples at least: a plot shows no more, and drawing one is dear
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Sample:
 
 
 class History:
-    """At most SECONDS of samples, oldest first."""
+    """At most SECONDS of samples, SPACING apart or more, oldest first."""
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque()
 
     def add(self, sample: Sample) -> None:
+        if self._samples and 0 <= sample.at - self._samples[-1].at < SPACING:
+            return
         self._samples.append(sample)
         while self._samples[0].at < sample.at - SECONDS:
             self._samples.popleft()

@@ -39,6 +39,7 @@ class Overview(HearthScreen):
         self._requests: dict[str, ActiveRequest] = {}
         self._share: tuple[int, int] | None = None
         self._shows_plots = False
+        self._figures = Content()
 
     def body(self) -> ComposeResult:
         with VerticalScroll(id="overview", can_focus=False):
@@ -93,7 +94,10 @@ class Overview(HearthScreen):
         self.query_one("#models", LiveTable).show(
             {model.name: _model_row(model, status) for model in status.models}
         )
-        self.query_one("#figures", Static).update(figures(status, history, self._share))
+        told = figures(status, history, self._share)
+        if (told.plain, told.spans) != (self._figures.plain, self._figures.spans):
+            self._figures = told
+            self.query_one("#figures", Static).update(told)
         if self.query_one("#plots").display:
             self._show_plots(history)
 
