@@ -56,9 +56,10 @@ format: setup-dev ## Put the code into the house's format
 bench: test-models ## Measure (the last line of each benchmark is JSON)
 	@$(VENV_PYTHON) -m tests.bench $(BENCH_ARGS)
 
-binary: setup-dev ## Make dist/hearth, one file with the pack tiny inside (PACK=starter: dist/hearth-starter)
+binary: setup-dev ## Make dist/hearth, one file with the pack tiny inside, and rehearse it on a bare root (PACK=starter: dist/hearth-starter)
 	@$(VENV_PYTHON) -m appliance models pull --pack $(or $(PACK),tiny)
 	@$(VENV_PYTHON) build/bundle.py $(or $(PACK),tiny)
+	@$(VENV_PYTHON) build/rehearse.py dist/hearth$(if $(filter-out tiny,$(PACK)),-$(PACK))
 
 lock: ## Make the locks from pyproject.toml, keeping pins that still fit (UPGRADE=1: take the newest)
 	@$(PYTHON) build/relock.py
