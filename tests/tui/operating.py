@@ -19,7 +19,7 @@ from tui.start import door
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 NARROW, WIDE = (80, 24), (120, 40)
 
 

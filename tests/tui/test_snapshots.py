@@ -9,19 +9,22 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, TextArea
+from textual.widgets import Footer, Input, TextArea
 
 from tests.tui import recorded, recorded_operations
-from tests.tui.operating import NARROW, WIDE, Operator, operated
+from tests.tui.operating import NARROW, PATIENCE, WIDE, Operator, operated
 from tui import clock
 from tui.app import HearthApp
 from tui.choices import Choices
 from tui.history import Sample
 
 KEPT = Path(__file__).parent / "snapshots"
+SAME_LOOKS = 3
+LOOK_SECONDS = 0.1
 WRITES = os.environ.get("SNAPSHOTS") == "write"
 
 # scene → (keys from the overview on, what is seen when it is complete)
@@ -84,12 +87,24 @@ def plain(svg: str) -> str:
     return "\n".join("".join(row) for row in rows.values())
 
 
+async def settle(operator: Operator, look: Callable[[], str]) -> None:
+    """Until several looks are the same and the last line has its keys: a dialog keeps what is under it as it is."""
+    last, same = look(), 0
+    ends_at = time.monotonic() + PATIENCE
+    while same < SAME_LOOKS or any(not footer.children for footer in operator.app.screen.query(Footer)):
+        assert time.monotonic() < ends_at, f"the screen does not settle\n{operator.text}"
+        await operator.pilot.pause(LOOK_SECONDS)
+        now = look()
+        last, same = now, same + 1 if now == last else 0
+
+
 async def act(operator: Operator, key: str) -> None:
     if key.startswith("sees:"):
         await operator.sees(key.removeprefix("sees:"))
+        await settle(operator, lambda: operator.text)
     elif key == "dialog":
         await operator.until(lambda: len(operator.app.screen_stack) > 1, "a question")
-        await operator.pilot.pause()
+        await settle(operator, lambda: operator.text)
     else:
         await operator.press(key)
 
@@ -110,7 +125,7 @@ async def picture(scene: str, size: tuple[int, int], tongue: str) -> str:
         for field in (*app.screen.query(Input), *app.screen.query(TextArea)):
             field.cursor_blink = False
         await operator.until(lambda: not app.animator._animations)
-        await pilot.pause(0.3)
+        await settle(operator, lambda: app.export_screenshot(title="Hearth"))
         return app.export_screenshot(title="Hearth")
 
 

@@ -40,6 +40,7 @@ class Chat(HearthScreen):
         Binding("ctrl+s", "export", "chat.export", priority=True),
         Binding("f2", "pick('model')", "chat.pick_model", priority=True, show=False),
         Binding("f4", "pick('base')", "chat.pick_base", priority=True, show=False),
+        Binding("f5", "sources", "chat.pick_source", priority=True, show=False),
         Binding("f3", "earlier", "chat.earlier", priority=True, show=False),
     ]
 
@@ -200,6 +201,16 @@ class Chat(HearthScreen):
         shown.display = bool(sources)
         shown.clear_options()
         shown.add_options([Option(f"[{each['number']}] {place(each)}") for each in self._sources])
+
+    def action_sources(self) -> None:
+        """The keys go to the sources; Enter opens the one that is marked."""
+        if not self._sources:
+            self.notify(say("chat.no_sources"))
+            return
+        shown = self.query_one("#sources", OptionList)
+        shown.focus()
+        if shown.highlighted is None:
+            shown.highlighted = 0
 
     @on(OptionList.OptionSelected, "#sources")
     def open_source(self, event: OptionList.OptionSelected) -> None:
