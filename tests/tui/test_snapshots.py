@@ -88,7 +88,7 @@ def plain(svg: str) -> str:
 
 
 async def settle(operator: Operator, look: Callable[[], str]) -> None:
-    """Until several looks are the same and the last line has its keys: a dialog keeps what is under it as it is."""
+    """Until looks are the same and the last line has its keys: nothing is drawn anew under a dialog."""
     last, same = look(), 0
     ends_at = time.monotonic() + PATIENCE
     while same < SAME_LOOKS or any(not footer.children for footer in operator.app.screen.query(Footer)):

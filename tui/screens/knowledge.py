@@ -80,7 +80,7 @@ class Knowledge(KnowledgeWork):
             self._show_bases({base["id"]: base for base in value})
         else:
             self._documents = {each["id"]: each for each in value}
-            self._show_documents()
+            self.call_after_refresh(self._show_documents)  # reasons are cut to the room there is then
 
     def _show_bases(self, bases: dict[str, dict[str, Any]]) -> None:
         self._bases = bases

@@ -212,7 +212,8 @@ class Models(HearthScreen):
             rate = (pieces - 1) / max(1e-3, clock.ticks() - began - first)
             figures = say("models.try_figures", first=format.seconds(first), rate=format.rate(rate))
             self._answer = Content.assemble(text, "\n", (figures, "$foreground-muted"))
-            self.query_one("#answer", Static).update(self._answer)
+            for shown in self.query("#answer").results(Static):  # none while the screen is put together anew
+                shown.update(self._answer)
 
     def _changed(self) -> None:
         self.hearth.feeds.refresh("models", "status")
