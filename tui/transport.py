@@ -6,6 +6,7 @@ A thread that reads a socket cannot be stopped from outside; a task that awaits 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
 
@@ -26,13 +27,11 @@ class Bridge(httpx.BaseTransport):
 
     def __init__(self, authority: str | None = None) -> None:
         self._authority = authority
+        self._opening = threading.Lock()
         self._inner: httpx.AsyncHTTPTransport | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if self._inner is None:
-            # Certificates take 30 ms to read, and plain connections need none.
-            verify = trust(self._authority) if request.url.scheme == "https" else False
-            self._inner = httpx.AsyncHTTPTransport(verify=verify)
+        inner = self._opened(request.url.scheme == "https")
         call = here.call
         sent = httpx.Request(
             request.method,
@@ -41,10 +40,18 @@ class Bridge(httpx.BaseTransport):
             stream=_Outgoing(cast(httpx.SyncByteStream, request.stream)),
             extensions=request.extensions,
         )
-        got = call.wait(self._inner.handle_async_request(sent))
+        got = call.wait(inner.handle_async_request(sent))
         return httpx.Response(
             got.status_code, headers=got.headers, stream=_Incoming(got, call), extensions=got.extensions
         )
+
+    def _opened(self, is_secure: bool) -> httpx.AsyncHTTPTransport:
+        """One for all threads: a second one would never be closed."""
+        with self._opening:
+            if self._inner is None:
+                # Certificates take 30 ms to read, and plain connections need none.
+                self._inner = httpx.AsyncHTTPTransport(verify=trust(self._authority) if is_secure else False)
+            return self._inner
 
     def close(self) -> None:
         if self._inner is not None:
