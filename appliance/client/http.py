@@ -315,7 +315,8 @@ def _key(key: str) -> str:
     return f"/admin/v1/keys/{quote(key, safe='')}"
 
 
-def _texts(lines: Iterator[str]) -> Iterator[str]:
+def deltas(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Each choice's delta in a chat stream. Raises RemoteError for an error in mid-stream."""
     for line in lines:
         if not line.startswith("data: ") or line == "data: [DONE]":
             continue
@@ -323,5 +324,10 @@ def _texts(lines: Iterator[str]) -> Iterator[str]:
         if "error" in event:
             raise RemoteError(str(event["error"]["message"]))
         for choice in event["choices"]:
-            if text := choice["delta"].get("content"):
-                yield text
+            yield choice["delta"]
+
+
+def _texts(lines: Iterator[str]) -> Iterator[str]:
+    for delta in deltas(lines):
+        if text := delta.get("content"):
+            yield text

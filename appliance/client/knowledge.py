@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx
 
-from appliance.client.http import Client, RemoteError
+from appliance.client.http import Client, deltas
 from appliance.errors import InvalidValue
 
 PAGE = 100
@@ -130,17 +129,11 @@ class KnowledgeClient(Client):
 
 
 def _said(lines: Iterator[str]) -> Iterator[str | dict[str, Any]]:
-    for line in lines:
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        event = json.loads(line.removeprefix("data: "))
-        if "error" in event:
-            raise RemoteError(str(event["error"]["message"]))
-        for choice in event["choices"]:
-            if text := choice["delta"].get("content"):
-                yield text
-            for annotation in choice["delta"].get("annotations") or ():
-                yield annotation["file_citation"]
+    for delta in deltas(lines):
+        if text := delta.get("content"):
+            yield text
+        for annotation in delta.get("annotations") or ():
+            yield annotation["file_citation"]
 
 
 def files_under(paths: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:
