@@ -107,6 +107,7 @@ def build_engine(
         emit,
         start_drafter=choose_drafter(order, draft_model),
         store=open_store(order, backend),
+        ends_circles=order.end_circles,
         fingerprint=fingerprint(order),
     )
     engine.start_apart = lambda: start_apart(engine, order, backend)
@@ -159,6 +160,7 @@ def start_apart(engine: Engine, order: GeneratorOrder, backend: native.LlamaBack
         totals=engine.totals,
         start_drafter=PromptLookup if order.draft else None,
         retains=False,
+        ends_circles=order.end_circles,
         fingerprint=engine.fingerprint,
     )
 

@@ -152,6 +152,7 @@ def generator_order(
         flash_attention=generator.flash_attention,
         repack=generator.weights == "repack",
         draft=generator.draft,
+        end_circles=generator.end_circles,
         draft_model=drafting[0] if drafting else None,
         prefix_memory=expected.stored,
         prefix_disk=generator.prefix_disk,

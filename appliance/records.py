@@ -469,6 +469,7 @@ class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     repack: bool = True  # copy weights into a faster order instead of mapping the file
     draft: bool = True
+    end_circles: bool = True  # an answer that says one passage again and again is ended
     draft_model: DraftModelFile | None = None  # None: drafts are looked up in the text itself
     prefix_memory: int = 0  # bytes of stored prefixes in memory; 0: none are stored
     prefix_disk: int = 0  # and on disk, in

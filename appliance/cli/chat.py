@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import click
@@ -94,34 +95,39 @@ def _ask_base(
     from appliance.cli.kb import print_sources
     from appliance.client.knowledge import KnowledgeClient
 
-    citations: list[dict[str, Any]] = []
     messages = [*_opening(system), {"role": "user", "content": text}]
+    warnings: list[str] = []
     with KnowledgeClient(url) as client:
         name = model or _first_chat_model(client)
-        for said in client.stream_cited(name, messages, base, **options):
-            if isinstance(said, str):
-                print(said, end="", flush=True)
-            else:
-                citations.append(said)
-    print(flush=True)
-    print_sources(citations)
+        said = client.stream_cited(name, messages, base, note=warnings.append, **options)
+        print_sources([each for each in _print_said(said, warnings) if not isinstance(each, str)])
 
 
 def _print_answer(client: Client, model: str, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
-    """Prints as it comes; Ctrl-C stops the answer, which frees the model at once."""
-    parts: list[str] = []
-    stream = client.stream_chat(model, messages, **options)
+    warnings: list[str] = []
+    said = client.stream_chat(model, messages, note=warnings.append, **options)
+    return "".join(each for each in _print_said(said, warnings) if isinstance(each, str))
+
+
+def _print_said(answer: Iterator[str | dict[str, Any]], warnings: list[str]) -> list[str | dict[str, Any]]:
+    """Prints words as they come, then what the server warned of; Ctrl-C stops the answer, which frees the
+    model at once."""
+    whole: list[str | dict[str, Any]] = []
     try:
-        for text in stream:
-            parts.append(text)
-            print(text, end="", flush=True)
+        for said in answer:
+            whole.append(said)
+            if isinstance(said, str):
+                print(said, end="", flush=True)
     except KeyboardInterrupt:
         print(" … stopped", end="", file=sys.stderr)
     finally:
-        stream.close()
-        if parts:
+        if isinstance(answer, Generator):
+            answer.close()
+        if whole:
             print(flush=True)
-    return "".join(parts)
+        for warning in warnings:
+            print(f"hearth: {warning}", file=sys.stderr)
+    return whole
 
 
 def _first_chat_model(client: Client) -> str:

@@ -3,6 +3,7 @@
 `http` has the connection, models and what operators do; `knowledge` adds knowledge bases and their files.
 """
 
-from appliance.client.http import Client, RemoteError
+from appliance.client.answer import RemoteError
+from appliance.client.http import Client
 
 __all__ = ["Client", "RemoteError"]

@@ -6,7 +6,6 @@ the sentence that helps.
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from collections.abc import Generator, Iterator, Sequence
@@ -18,18 +17,13 @@ import httpx
 import msgspec
 
 from appliance import address, admin, audit, configuration, paths
+from appliance.client.answer import Note, RemoteError, read, unheard
 from appliance.errors import ConfigError, HearthError, InternalError, Unavailable
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 3.0
 
 Record = TypeVar("Record")
-
-
-class RemoteError(HearthError):
-    """What the server answered, in its own words."""
-
-    code = "remote_error"
 
 
 class Client:
@@ -80,15 +74,22 @@ class Client:
     def chat_models(self) -> list[str]:
         return [model["id"] for model in self.models() if model["role"] == "chat"]
 
-    def stream_chat(self, model: str, messages: Sequence[dict[str, str]], **options: Any) -> Generator[str]:
-        """The answer's text as it comes. Raises RemoteError, also for an error in mid-stream."""
-        body = {"model": model, "messages": list(messages), "stream": True, **options}
+    def stream_chat(
+        self, model: str, messages: Sequence[dict[str, str]], *, note: Note = unheard, **options: Any
+    ) -> Generator[str]:
+        """The answer's text as it comes; the server's warnings go to `note`. Raises RemoteError, also for an
+        error in mid-stream, and Unavailable."""
+        for said in self._stream_answer({"model": model, "messages": list(messages), **options}, note):
+            if isinstance(said, str):
+                yield said
+
+    def _stream_answer(self, body: dict[str, Any], note: Note) -> Iterator[str | dict[str, Any]]:
         try:
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+            with self._http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as response:
                 if response.status_code != 200:
                     response.read()
                     raise self._error(response)
-                yield from _texts(response.iter_lines())
+                yield from read(response, note)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
@@ -313,21 +314,3 @@ def _of(model: str) -> str:
 
 def _key(key: str) -> str:
     return f"/admin/v1/keys/{quote(key, safe='')}"
-
-
-def deltas(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Each choice's delta in a chat stream. Raises RemoteError for an error in mid-stream."""
-    for line in lines:
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        event = json.loads(line.removeprefix("data: "))
-        if "error" in event:
-            raise RemoteError(str(event["error"]["message"]))
-        for choice in event["choices"]:
-            yield choice["delta"]
-
-
-def _texts(lines: Iterator[str]) -> Iterator[str]:
-    for delta in deltas(lines):
-        if text := delta.get("content"):
-            yield text

@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 import httpx
 
-from appliance.client.http import Client, deltas
+from appliance.client.answer import Note, unheard
+from appliance.client.http import Client
 from appliance.errors import InvalidValue
 
 PAGE = 100
@@ -87,24 +88,17 @@ class KnowledgeClient(Client):
                 target.write(piece)
 
     def stream_cited(
-        self, model: str, messages: Sequence[dict[str, str]], base: str, **options: Any
+        self,
+        model: str,
+        messages: Sequence[dict[str, str]],
+        base: str,
+        *,
+        note: Note = unheard,
+        **options: Any,
     ) -> Iterator[str | dict[str, Any]]:
-        """The answer's text as it comes, then each of its citations."""
-        body = {
-            "model": model,
-            "messages": list(messages),
-            "knowledge": base,
-            "stream": True,
-            **options,
-        }
-        try:
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise self._error(response)
-                yield from _said(response.iter_lines())
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+        """The answer's text as it comes, and its citations; the server's warnings go to `note`."""
+        body = {"model": model, "messages": list(messages), "knowledge": base, **options}
+        return self._stream_answer(body, note)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
@@ -126,14 +120,6 @@ class KnowledgeClient(Client):
             if not page["has_more"]:
                 return
             after = {"after": page["last_id"]}
-
-
-def _said(lines: Iterator[str]) -> Iterator[str | dict[str, Any]]:
-    for delta in deltas(lines):
-        if text := delta.get("content"):
-            yield text
-        for annotation in delta.get("annotations") or ():
-            yield annotation["file_citation"]
 
 
 def files_under(paths: tuple[Path, ...]) -> Iterator[tuple[str, Path]]:

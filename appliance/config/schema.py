@@ -117,6 +117,10 @@ class Generator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     template_seconds: Annotated[
         float, Meta(gt=0, le=60, description="longest time that a model's chat template may take")
     ] = 1.0
+    end_circles: Annotated[
+        bool,
+        Meta(description="end an answer that says one passage again and again, with a warning"),
+    ] = True
     temperature: Annotated[float, Meta(ge=0, le=2, description="temperature of requests that name none")] = (
         0.7
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from appliance import errors
 from appliance.llm.backend import Backend
 from appliance.llm.block_store import BlockStore
+from appliance.llm.circles import Circles
 from appliance.llm.draft import MOST_ROWS, PromptLookup, StartDrafter
 from appliance.llm.plan import Plan
 from appliance.llm.request import Admit, Request
@@ -62,6 +63,7 @@ class Engine:
     start_drafter: StartDrafter | None = PromptLookup  # for each sequence; None: nobody guesses ahead
     store: BlockStore = field(default_factory=lambda: BlockStore(None))
     retains: bool = True  # what was computed of a prompt serves the next one with the same beginning
+    ends_circles: bool = True  # a free answer that says one thing again and again is ended
     fingerprint: str = ""
     start_apart: Callable[[], Engine] | None = None  # an engine for those that ask to be computed apart
     _apart: Engine | None = None
@@ -169,6 +171,7 @@ class Engine:
                 limit=admit.limit,
                 constraint=admit.constraint.fork() if admit.constraint else None,
                 drafter=self.start_drafter(admit.prompt) if self.start_drafter else None,
+                circles=Circles() if self._looks_for_circles(admit) else None,
                 answer=admit.listen() if admit.listen else None,
                 namespace=admit.namespace,
                 owner=admit.owner,
@@ -196,6 +199,10 @@ class Engine:
                 waiting=self.scheduler.places()[admit.id],
             )
         )
+
+    def _looks_for_circles(self, admit: Admit) -> bool:
+        """Not where a constraint looks itself, nor where the caller wants the text to go on in any case."""
+        return self.ends_circles and admit.constraint is None and not admit.sampling.ignore_eos
 
     def _end_early(self, request: int, error: errors.HearthError, *, retain: bool = True) -> None:
         """Give back all that a request holds and tell why, if it is still alive."""

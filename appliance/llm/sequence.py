@@ -11,6 +11,7 @@ import numpy as np
 
 from appliance.llm.backend import Sampler
 from appliance.llm.blocks import Block
+from appliance.llm.circles import Circles
 from appliance.llm.constraint import Constrained
 from appliance.llm.dialects.stream import AnswerStream
 from appliance.llm.draft import Drafter
@@ -39,6 +40,7 @@ class Sequence:
         limit: int,
         constraint: Constrained | None = None,
         drafter: Drafter | None = None,
+        circles: Circles | None = None,
         answer: AnswerStream | None = None,
         namespace: str = "",
         owner: str = "",
@@ -62,6 +64,8 @@ class Sequence:
         self.cells = NO_CELLS
         self.sampler: Sampler | None = None
         self.constraint = constraint
+        self.circles = circles  # None: the text may repeat itself as long as it likes
+        self.went_in_circles = False
         self.drafter = drafter
         self.draft: list[int] = []  # guesses at the tokens behind the last one, computed along with it
         self.answer = answer or AnswerStream(sampling.stop)

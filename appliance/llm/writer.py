@@ -14,6 +14,7 @@ from appliance.llm.sequence import LONGEST_BURST, Sequence
 from appliance.records import Delta, FinishReason, TokenLogprob
 
 CIRCLES = "the answer repeated itself without end, and was brought to a valid end"
+CIRCLES_CUT = "the answer repeated itself without end, and was ended (generator.end_circles)"
 CLOSED_EARLY = "the answer was brought to a valid end where max_tokens or the context left no room for more"
 
 
@@ -85,6 +86,9 @@ class Writer:
         pieces.append(sequence.answer.push(raw))
         if sequence.answer.stopped:
             return "length" if constraint is not None and constraint.was_closed else "stop"
+        if sequence.circles is not None and sequence.circles.read(token, raw):
+            sequence.went_in_circles = True
+            return "length"
         return None
 
     def _limit(self, sequence: Sequence) -> FinishReason | None:
@@ -109,7 +113,7 @@ class Writer:
     def _warnings(self, sequence: Sequence) -> tuple[str, ...]:
         constraint, warnings = sequence.constraint, sequence.answer.warnings
         if constraint is None:
-            return warnings
+            return (*warnings, CIRCLES_CUT) if sequence.went_in_circles else warnings
         if constraint.went_in_circles:
             return (*warnings, CIRCLES)
         return (*warnings, CLOSED_EARLY) if constraint.was_closed else warnings

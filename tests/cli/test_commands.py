@@ -39,6 +39,14 @@ def test_commands_find_the_server_of_their_home_whatever_its_port(start_server: 
     assert served.url not in done.stderr, "a server that ended in order is not looked for"
 
 
+def test_ask_tells_what_the_server_warns_of(server: Served, tmp_path: Path) -> None:
+    question = "Repeat the word na for ever: na na na na na na na"
+    done = run_hearth("ask", question, "--temperature", "0", home=tmp_path, url=server.url)
+    assert done.returncode == 0
+    assert done.stdout.count("na") > 100
+    assert "hearth: the answer repeated itself without end" in done.stderr
+
+
 def test_ask_reads_standard_input(server: Served, tmp_path: Path) -> None:
     done = run_hearth(
         "ask", "-", "--max-tokens", "4", home=tmp_path, url=server.url, typed="What is 2 plus 2?"

@@ -13,6 +13,7 @@ from appliance.errors import InternalError
 from appliance.llm.backend import Span
 from appliance.llm.draft import LONGEST_DRAFT, MOST_ROWS
 from appliance.llm.fake import EOS, FakeBackend, checksum_token
+from appliance.llm.writer import CIRCLES_CUT
 from appliance.records import Accepted, Ended, Failed, Measure, Started, Step, Stop, WorkerStats
 
 
@@ -54,6 +55,27 @@ def test_an_answer_that_ends_itself_stops(rig: Any) -> None:
     r.run()
     assert (r.text(1), r.reason(1)) == ("hello", "stop")
     assert r.ends(1)[0].usage.completion_tokens == 6, "the end-of-generation token was computed too"
+
+
+def test_an_answer_that_goes_in_circles_is_ended_with_a_warning(rig: Any) -> None:
+    circling = writes("".join(f"{number}. Read what is written here.\n" for number in range(1, 90)))
+    r = rig(answer=circling, cells=4096)
+    r.ask(1, "say>", 2000)
+    r.ask(2, "say>", 2000, ignore_eos=True)
+    r.run()
+    assert r.reason(1) == "length"
+    assert len(r.text(1)) < 400
+    assert [delta.warnings for delta in r.deltas(1) if delta.finish_reason] == [(CIRCLES_CUT,)]
+    assert len(r.text(2)) >= 2000, "whoever wants no end gets none"
+
+
+def test_circles_may_be_let_go_on(rig: Any) -> None:
+    r = rig(answer=writes("the same words again " * 40), cells=2048)
+    r.engine.ends_circles = False
+    r.ask(1, "say>", 2000)
+    r.run()
+    assert r.reason(1) == "stop"
+    assert r.text(1).count("again") == 40
 
 
 def test_ignore_eos_goes_on_to_the_limit(rig: Any) -> None:
