@@ -5,6 +5,8 @@
     host.py             what a screen finds in the app
     backend.py          the one owner of the HTTP client; runs calls on few threads, any can be cancelled
     clock.py            the time
+    choices.py          what the operator chose, in a small file
+    files.py            files that are written here: new, whole, private
     feeds.py            what is asked again and again, and which screen wants it
     messages.py         what the parts tell each other
     language.py texts/  every sentence, in English and Chinese

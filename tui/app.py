@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +19,10 @@ from tui import language, look
 from tui.backend import Backend, Door
 from tui.choices import Choices
 from tui.feeds import Feeds
-from tui.history import History, sample_of
+from tui.history import SECONDS, History, remembered, sample_of
 from tui.host import Host
 from tui.language import LANGUAGES, say
-from tui.messages import Fed
+from tui.messages import Fed, Found
 from tui.screens.base import HearthScreen
 from tui.widgets.bars import Navigation
 
@@ -37,6 +38,7 @@ PLACES = {
     "settings": ("tui.screens.settings", "Settings"),
     "doctor": ("tui.screens.doctor", "Doctor"),
 }
+SETUP = ("tui.screens.setup", "Setup")  # gone to by itself once, and from the palette
 KEY_WANTED = ("missing_api_key", "invalid_api_key")
 
 
@@ -75,8 +77,9 @@ class HearthApp(Host):
             self.theme = look.SIXTEEN
         if choices.ascii:
             self._filters.append(look.Ascii())
-        for place in PLACES:
-            self.add_mode(place, partial(_screen, place))
+        for place, screen in PLACES.items():
+            self.add_mode(place, partial(_screen, *screen))
+        self.add_mode("setup", partial(_screen, *SETUP))
 
     def on_mount(self) -> None:
         self.backend = Backend(self._door(None))
@@ -87,6 +90,19 @@ class HearthApp(Host):
     def on_fed(self, message: Fed) -> None:
         self.history.add(sample_of(message.value))
 
+    def on_found(self, message: Found) -> None:
+        self.run_worker(self._get_to_know(), name="get_to_know")
+
+    async def _get_to_know(self) -> None:
+        """What the server remembers, and whether anybody has set it up yet. A key may be wanted first."""
+        with suppress(HearthError):
+            past = await self.backend.run(lambda client: client.history(SECONDS))
+            self.history.fill(map(remembered, past.data), past.step)
+        if self._choices.offers_setup and not self._choices.is_set_up(self.backend.url):
+            with suppress(HearthError):
+                if not await self.backend.run(lambda client: client.keys()):
+                    self.action_set_up()
+
     async def on_unmount(self) -> None:
         await self.backend.close()
 
@@ -95,6 +111,14 @@ class HearthApp(Host):
     def action_go(self, place: str) -> None:
         if len(self.screen_stack) == 1:  # a question is answered first
             self.switch_mode(place)
+
+    def action_set_up(self) -> None:
+        self.action_go("setup")
+
+    def set_up(self) -> None:
+        self._choices.keep_set_up(self.backend.url)
+        self._choices.offers_setup = False
+        self.action_go("overview")
 
     def on_navigation_chosen(self, message: Navigation.Chosen) -> None:
         self.action_go(message.place)
@@ -142,6 +166,7 @@ class HearthApp(Host):
                 say("frame.theme_help"),
                 partial(self.choose_theme, theme.name),
             )
+        yield SystemCommand(say("places.setup"), say("places_help.setup"), self.action_set_up)
         yield SystemCommand(say("frame.help"), say("frame.help_help"), self.action_help)
         yield SystemCommand(say("frame.quit"), say("frame.quit_help"), self.action_quit)
 
@@ -161,8 +186,8 @@ class HearthApp(Host):
     def use_key(self, key: str) -> None:
         self.backend.reopen(self._door(key))
         self.feeds.forget()
+        self.run_worker(self._get_to_know(), name="get_to_know")
 
 
-def _screen(place: str) -> HearthScreen:
-    module, name = PLACES[place]
+def _screen(module: str, name: str) -> HearthScreen:
     return cast(HearthScreen, getattr(import_module(module), name)())

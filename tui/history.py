@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from appliance import admin
 from appliance.admin import ServerStatus
 
 SECONDS = 600
@@ -14,7 +16,9 @@ SPACING = 0.5  # seconds between samples at least: a plot shows no more, and dra
 
 @dataclass(frozen=True)
 class Sample:
-    """`at`: seconds since the epoch. Times in seconds, sizes in bytes; None: nobody knows."""
+    """`at`: seconds since the epoch. Times in seconds, sizes in bytes; None: nobody knows. `memory`: what the
+    gateway and its workers hold.
+    """
 
     at: float
     tokens_per_second: float
@@ -38,8 +42,13 @@ class History:
         while self._samples[0].at < sample.at - SECONDS:
             self._samples.popleft()
 
-    def clear(self) -> None:
-        self._samples.clear()
+    def fill(self, past: Iterable[Sample], step: float) -> None:
+        """Puts in what the server remembers where nothing was seen within `step` seconds."""
+        seen = sorted(each.at for each in self._samples)
+        missing = [each for each in past if not _is_near(seen, each.at, step)]
+        self._samples = deque(sorted([*self._samples, *missing], key=lambda each: each.at))
+        while self._samples and self._samples[0].at < self._samples[-1].at - SECONDS:
+            self._samples.popleft()
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -53,7 +62,7 @@ class History:
 def sample_of(status: ServerStatus) -> Sample:
     """A status as a sample; first tokens are those of the model that has answered most."""
     busiest = max(status.speeds, key=lambda speed: speed.answers, default=None)
-    workers = sum(worker.memory_pss or worker.memory_rss or 0 for worker in status.workers)
+    workers = sum(worker.memory_rss or 0 for worker in status.workers)
     return Sample(
         at=status.started_at + status.uptime,
         tokens_per_second=status.tokens_per_second,
@@ -61,5 +70,23 @@ def sample_of(status: ServerStatus) -> Sample:
         first_token_p99=busiest.first_token_p99 if busiest else None,
         running=status.running,
         waiting=status.waiting,
-        memory=workers + (status.memory.gateway_pss or status.memory.gateway_rss),
+        memory=workers + status.memory.gateway_rss,
     )
+
+
+def remembered(sample: admin.Sample) -> Sample:
+    """A sample that the server took itself."""
+    return Sample(
+        at=sample.time,
+        tokens_per_second=sample.tokens_per_second,
+        first_token_p50=sample.first_token_p50,
+        first_token_p99=sample.first_token_p99,
+        running=sample.running,
+        waiting=sample.waiting,
+        memory=sample.gateway_rss + sample.workers_rss,
+    )
+
+
+def _is_near(ordered: list[float], at: float, within: float) -> bool:
+    place = bisect_left(ordered, at)
+    return any(abs(each - at) <= within for each in ordered[max(0, place - 1) : place + 1])

@@ -22,6 +22,10 @@ class Host(App[None]):
         """Speak to the server with this key from now on."""
         raise NotImplementedError
 
+    def set_up(self) -> None:
+        """The setup of this server was finished or skipped: it is not offered again."""
+        raise NotImplementedError
+
     def refused(self, error: HearthError) -> None:
         """A feed was refused."""
         raise NotImplementedError

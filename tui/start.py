@@ -36,6 +36,7 @@ def run(
         theme=_fitting_theme(),
         no_color="NO_COLOR" in os.environ,
         ascii=ascii or not _writes_unicode(),
+        offers_setup=True,
     )
     if language is not None:
         choices.language = language

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from textual.pilot import Pilot
@@ -57,10 +58,14 @@ class Operator:
 
 @asynccontextmanager
 async def operating(
-    url: str, size: tuple[int, int] = NARROW, key: str | None = None, **choices: Any
+    url: str,
+    size: tuple[int, int] = NARROW,
+    key: str | None = None,
+    kept: Path | None = None,
+    **choices: Any,
 ) -> AsyncIterator[Operator]:
-    """The UI on the server at `url`, in a terminal of that size."""
-    app = HearthApp(partial(door, url, key, None), Choices(None, **choices))
+    """The UI on the server at `url`, in a terminal of that size; what is chosen is `kept` in a file."""
+    app = HearthApp(partial(door, url, key, None), Choices(kept, **choices))
     async with app.run_test(size=size, notifications=True) as pilot:
         yield Operator(app, pilot)
 

@@ -30,6 +30,30 @@ def door(_key: str | None) -> Door:
     return partial(KnowledgeClient, URL, None, transport=transport)
 
 
+def new_door(_key: str | None) -> Door:
+    """A server that nobody has set up yet."""
+    transport = Recorded()
+    told = {
+        "/admin/v1/whoami": admin.Whoami(id="local", name="local", credential="", grant=Grant(role="admin")),
+        "/admin/v1/keys": admin.KeyList(data=()),
+        "/admin/v1/config/settings": configuration.SettingList(
+            can_change=True, data=(_free("host", "127.0.0.1"), _free("port", 8080))
+        ),
+        "/admin/v1/config": configuration.ConfigStatus(
+            file="/srv/hearth/hearth.toml", version=1, settings={}, pending=(), error=None
+        ),
+    }
+    transport.answers |= {path: msgspec.to_builtins(each) for path, each in told.items()}
+    return partial(KnowledgeClient, URL, None, transport=transport)
+
+
+def _free(key: str, value: Any) -> configuration.SettingStatus:
+    return configuration.SettingStatus(
+        key=key, kind="text", description="", value=value, default=value, source="default", is_fixed=False,
+        needs_restart=True,
+    )  # fmt: skip
+
+
 def answers(now: float) -> dict[str, Any]:
     told = {
         "/admin/v1/whoami": admin.Whoami(

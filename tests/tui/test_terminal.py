@@ -59,7 +59,9 @@ def stick(tmp_path: Path) -> Path:
 def test_an_operator_does_it_all_in_a_terminal(served: Served, stick: Path, tmp_path: Path) -> None:
     command = [*paths.self_command(), "tui", "--url", served.url]
     with Terminal(command, tmp_path, own_environment(tmp_path / "operator")) as terminal:
-        terminal.sees("● ready", CHAT)
+        terminal.sees("● ready", "Models on this machine", CHAT, "in memory")
+        terminal.press("s")
+        terminal.sees("Requests under way", CHAT)
 
         terminal.press("2")
         terminal.sees("Models", "of the memory for chat models taken")

@@ -10,24 +10,22 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
-from appliance.admin import ModelJob, ModelStatus, ModelStatusList
-from appliance.client import RemoteError
+from appliance.admin import ModelStatus, ModelStatusList
 from tui import clock, format
-from tui.dialogs.folder import Chosen, FolderQuestion
 from tui.dialogs.load import LoadQuestion
 from tui.dialogs.text import TextQuestion
 from tui.language import say
-from tui.screens.base import HearthScreen, flow
+from tui.screens.base import flow
+from tui.screens.models_work import ModelsWork
 from tui.widgets.panel import Panel
 from tui.widgets.states import state_text
 from tui.widgets.table import Cell, LiveTable
 
-GOING = ("loading", "waiting", "unloading")
 LABEL_CELLS = 16
 TRY_TOKENS = 160
 
 
-class Models(HearthScreen):
+class Models(ModelsWork):
     NAME = "models"
     FEEDS = ("models",)
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,7 +40,6 @@ class Models(HearthScreen):
     def __init__(self) -> None:
         super().__init__()
         self._all = ModelStatusList(data=(), memory=0, memory_resident=0)
-        self._folder = "/"
         self._answer: Content | None = None
 
     def body(self) -> ComposeResult:
@@ -93,22 +90,8 @@ class Models(HearthScreen):
             await self.call(
                 lambda client: client.pin_model(name, pinned=wanted.is_pinned), say("models.pinning")
             )
-        kept = wanted.keep_alive or None
-        await self.call(
-            lambda client: client.load_model(name, keep_alive=kept), say("models.loading", name=name)
-        )
-        status = await self.follow(
-            lambda client: client.model_status(name),
-            say("models.loading", name=name),
-            is_over=lambda status: status.state not in GOING,
-            share=lambda status: status.progress,
-            cancel=lambda client: client.unload_model(name, force=True),
-        )
-        self._changed()
-        if status.error:
-            self.show_error(RemoteError(status.error, code=status.error_code))
-        else:
-            self.notify(say("models.is_ready", name=name))
+        await self.load(name, wanted.keep_alive or None)
+        self.notify(say("models.is_ready", name=name))
 
     @flow
     async def action_unload(self) -> None:
@@ -124,43 +107,20 @@ class Models(HearthScreen):
         await self.call(
             lambda client: client.unload_model(name, force=bool(busy)), say("models.unloading", name=name)
         )
-        self._changed()
+        self.models_changed()
 
     @flow
     async def action_pin(self) -> None:
         if (model := self._chosen()) is not None:
             name, pinned = model.name, not model.is_pinned
             await self.call(lambda client: client.pin_model(name, pinned=pinned), say("models.pinning"))
-            self._changed()
+            self.models_changed()
 
     # Files
 
     @flow
     async def action_import_model(self) -> None:
-        chosen = await self._choose_file()
-        if chosen is None:
-            return
-        name = await self.app.push_screen_wait(
-            TextQuestion(
-                say("models.import_name"), chosen.path, placeholder=say("models.import_name_default")
-            )
-        )
-        job = await self.call(lambda client: client.import_model(chosen.path, name), say("models.importing"))
-        job = await self._watch_job(job, say("models.importing"))
-        self._changed()
-        self.notify(
-            say("models.imported" if job.is_served else "models.imported_for_restart", name=job.model)
-        )
-
-    async def _choose_file(self) -> Chosen | None:
-        """Goes through the folders of the server's machine until a model is chosen."""
-        while True:
-            path = self._folder
-            folder = await self.call(lambda client, path=path: client.folder(path), say("models.looking"))  # type: ignore[misc]
-            chosen = await self.app.push_screen_wait(FolderQuestion(folder))
-            if chosen is None or chosen.is_model:
-                return chosen
-            self._folder = chosen.path
+        await self.bring_in()
 
     @flow
     async def action_verify(self) -> None:
@@ -168,24 +128,8 @@ class Models(HearthScreen):
             return
         what = say("models.verifying", name=model.name)
         job = await self.call(lambda client: client.verify_model(model.name), what)
-        await self._watch_job(job, what)
+        await self.watch_job(job, what)
         self.notify(say("models.verified", name=model.name))
-
-    async def _watch_job(self, job: ModelJob, what: str) -> ModelJob:
-        """The job when it has ended well. Raises RemoteError."""
-        id = job.id
-        ended = await self.follow(
-            lambda client: client.model_job(id),
-            what,
-            is_over=lambda job: job.state != "running",
-            share=lambda job: job.done / job.total if job.total else None,
-            cancel=lambda client: client.cancel_model_job(id),
-        )
-        if ended.error:
-            raise RemoteError(ended.error)
-        for notice in ended.notices:
-            self.notify(notice)
-        return ended
 
     # Trying
 
@@ -214,9 +158,6 @@ class Models(HearthScreen):
             self._answer = Content.assemble(text, "\n", (figures, "$foreground-muted"))
             for shown in self.query("#answer").results(Static):  # none while the screen is put together anew
                 shown.update(self._answer)
-
-    def _changed(self) -> None:
-        self.hearth.feeds.refresh("models", "status")
 
 
 def details(model: ModelStatus) -> Content:
