@@ -33,6 +33,16 @@ def resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def private(pid: int) -> int:
+    """Bytes in memory that are a process's own and no file's; 0 for one that has ended. Cheap."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = next((line for line in status.splitlines() if line.startswith("RssAnon:")), "RssAnon: 0")
+    return int(found.split()[1]) * 1024
+
+
 def give_back() -> None:
     """Return to the kernel what the C library keeps of freed memory: tens of MB after a model was loaded."""
     with contextlib.suppress(AttributeError):  # another C library than glibc

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
 import pytest
 
-from appliance.memory import available, cgroup_left
+from appliance.memory import available, cgroup_left, private
 
 
 @pytest.fixture
@@ -41,3 +42,11 @@ def test_the_tightest_limit_counts_and_a_cache_of_files_is_free(root: Path) -> N
 
 def test_here_some_memory_is_free() -> None:
     assert 0 < available() <= psutil.virtual_memory().total
+
+
+def test_a_process_memory_of_its_own_is_counted() -> None:
+    before = private(os.getpid())
+    own = bytearray(b"x" * 30_000_000)
+    assert 29_000_000 < private(os.getpid()) - before < 60_000_000
+    assert len(own) == 30_000_000
+    assert private(2**22 + 1) == 0, "nobody has that number"

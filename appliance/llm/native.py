@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from appliance.errors import InternalError, SetupError
+from appliance.llm import zero_pages
 from appliance.llm.backend import Content, Logits, Span
 from appliance.llm.batch import LlamaBatch
 from appliance.llm.bindings import llama, why
@@ -27,6 +28,7 @@ FLASH_ATTENTION = {
     "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
+CACHE_SEEN = 0.9  # of a new cache's bytes: its pages at both ends may be others' as well
 
 
 class LlamaBackend:
@@ -63,7 +65,8 @@ class LlamaBackend:
         params.no_perf = True
         # What is computed apart must be rounded alike every time, and sums are split by threads.
         self._cores = FreeCores(threads) if beside is None else None
-        self.context = llama.llama_init_from_model(self.model.native, params)
+        with zero_pages.handed_back(least=int(cells * order.cell_bytes * CACHE_SEEN)):
+            self.context = llama.llama_init_from_model(self.model.native, params)
         if not self.context:
             if self._owns_model:
                 self.model.close()

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-from appliance import errors
+from appliance import errors, memory
 from appliance.activity import Activity
 from appliance.records import GeneratorOrder
 from appliance.residency import explain
@@ -122,6 +122,12 @@ class Residency:
     def bytes_resident(self) -> int:
         """Of all models that have a process, by their estimates."""
         return sum(tenant.bytes for tenant in self._tenants.values() if tenant.supervisor is not None)
+
+    @property
+    def _bytes_taken(self) -> int:
+        """What these processes have taken by now: less than their estimates while a cache is not full."""
+        pids = [worker.pid for worker in self.supervisors().values()]
+        return sum(memory.private(pid) for pid in pids if pid is not None)
 
     def add(self, tenant: Tenant) -> None:
         """One more model, which is loaded when it is asked for."""
@@ -260,9 +266,7 @@ class Residency:
             for each in self._tenants.values()
             if each is not tenant and (each.supervisor is not None or each.reserved)
         ]
-        free = (
-            self._available() + self.bytes_resident
-        )  # what models could take if all others stay as they are
+        free = self._available() + self._bytes_taken  # what models could take if all others stay as they are
         decision = plan(min(self.budget, free), residents, tenant.bytes)
         if isinstance(decision, Refusal):
             raise errors.DoesNotFit(explain.refused(tenant, decision, self.budget))

@@ -6,7 +6,8 @@ Run from the repository's root, after `make binary`:
 
 A start is timed from the launch to the first 200 of /readyz, a first one in a home that does not exist yet.
 Memory is the proportional set size (PSS) of gateway, encoder and generator, idle and ready, without what they
-map of the executable, which are the weights. Speed is the median of rounds that alternate between the
+map of the executable, which are the generator's weights. onnxruntime keeps those of the encoder's model as
+float32 in memory of its own: what they are by the model's own tensors is told apart. Speed is the median of rounds that alternate between the
 executable and the source run: greedy answers of fixed length by the same model, alone and eight at a time.
 The last line is JSON.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -32,11 +34,13 @@ import httpx
 import psutil
 
 from models.embedded import Embedded, open_embedded
+from models.protobuf import Field, WireReader
 from models.region import Region
-from tests.serving import ANNOUNCEMENT, CHAT, own_environment, store_directory
+from tests.serving import ANNOUNCEMENT, CHAT, EMBEDDER, own_environment, store_directory
 
 ROOT = Path(__file__).parents[2]
 EXECUTABLE = ROOT / "dist" / "hearth"
+GRAPH, TENSOR, DIMS = 7, 5, 1  # fields of ModelProto, GraphProto and TensorProto
 UNPACKED_AT = 24  # in the program archive's header
 TOKENS, STREAMS = 96, 8
 PROMPT = "Write a long story about a lighthouse, a storm and a ship."
@@ -145,6 +149,21 @@ def starts(directory: Path, count: int) -> dict[str, Any]:
     }
 
 
+def encoder_weights(embedded: Embedded) -> int:
+    """Bytes of the embedding model's weights as float32, which its int8 tensors become when it is loaded."""
+    extent = embedded.extent(EMBEDDER, "model.onnx")
+    with Region(extent.path, extent.start, extent.length) as region:
+        reader = WireReader(region)
+        graphs = [field for field in reader.fields(0, reader.length) if field.number == GRAPH]
+        tensors = [field for field in reader.fields(graphs[0].begin, graphs[0].end) if field.number == TENSOR]
+        return sum(4 * _elements(reader, tensor) for tensor in tensors)
+
+
+def _elements(reader: WireReader, tensor: Field) -> int:
+    fields = reader.fields(tensor.begin, tensor.end)
+    return math.prod(length for each in fields if each.number == DIMS for length in reader.integers(each, 16))
+
+
 def _bytes_below(directory: Path) -> int:
     return sum(
         path.lstat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink()
@@ -191,10 +210,14 @@ def main() -> int:
     if not EXECUTABLE.exists():
         print("there is no dist/hearth; make it with `make binary`", file=sys.stderr)
         return 1
-    figures = sizes(open_embedded(EXECUTABLE))
+    embedded = open_embedded(EXECUTABLE)
+    figures = sizes(embedded)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
         if options.starts:
             figures |= starts(Path(directory), options.starts)
+            weights = encoder_weights(embedded) / 1e6
+            figures["encoder_weights_mb"] = round(weights, 1)
+            figures["pss_without_weights_mb"] = round(figures["pss_mb"] - weights, 1)
             figures["disk_ratio"] = round(figures.pop("disk_bytes") / figures["unpacked_bytes"], 3)
         if options.rounds:
             figures |= speeds(Path(directory), options.rounds)
