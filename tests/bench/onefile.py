@@ -7,9 +7,9 @@ Run from the repository's root, after `make binary`:
 A start is timed from the launch to the first 200 of /readyz, a first one in a home that does not exist yet.
 Memory is the proportional set size (PSS) of gateway, encoder and generator, idle and ready, without what they
 map of the executable, which are the generator's weights. onnxruntime keeps those of the encoder's model as
-float32 in memory of its own: what they are by the model's own tensors is told apart. Speed is the median of rounds that alternate between the
-executable and the source run: greedy answers of fixed length by the same model, alone and eight at a time.
-The last line is JSON.
+float32 in memory of its own: what they are by the model's own tensors is told apart. Speed is the median of
+rounds that alternate between the executable and the source run: greedy answers of fixed length by the same
+model, alone and eight at a time. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import psutil
 from models.embedded import Embedded, open_embedded
 from models.protobuf import Field, WireReader
 from models.region import Region
-from tests.serving import ANNOUNCEMENT, CHAT, EMBEDDER, own_environment, store_directory
+from tests.serving import ANNOUNCEMENT, CHAT, EMBED, own_environment, store_directory
 
 ROOT = Path(__file__).parents[2]
 EXECUTABLE = ROOT / "dist" / "hearth"
@@ -151,7 +151,7 @@ def starts(directory: Path, count: int) -> dict[str, Any]:
 
 def encoder_weights(embedded: Embedded) -> int:
     """Bytes of the embedding model's weights as float32, which its int8 tensors become when it is loaded."""
-    extent = embedded.extent(EMBEDDER, "model.onnx")
+    extent = embedded.extent(EMBED, "model.onnx")
     with Region(extent.path, extent.start, extent.length) as region:
         reader = WireReader(region)
         graphs = [field for field in reader.fields(0, reader.length) if field.number == GRAPH]
