@@ -56,10 +56,10 @@ class Vocabulary(Protocol):
 class Sampler(Protocol):
     """Chooses tokens for one sequence; owned by the engine, which closes it.
 
-    `is_greedy`: `pick` takes the likeliest token and nothing else.
+    `is_memoryless`: what was picked before does not change what is picked next, so a pick may be thrown away.
     """
 
-    is_greedy: bool
+    is_memoryless: bool
 
     def pick(self, row: int) -> int:
         """A token for the `row`-th requested logits of the last decode; remembers it for penalties."""

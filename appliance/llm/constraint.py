@@ -119,10 +119,11 @@ class Constrained:
         return token
 
     def _pick_allowed(self, sampler: Sampler, logits: Logits, row: int) -> int:
-        if sampler.is_greedy:
-            likeliest = int(logits.argmax())
-            if self._matcher.allows(likeliest):
-                return likeliest
+        """What the model would say anyway, where that is allowed: a mask is made only where it is not."""
+        if sampler.is_memoryless:
+            token = sampler.pick(row)
+            if self._matcher.allows(token):
+                return token
         self._matcher.restrict(logits)
         return sampler.pick(row)
 

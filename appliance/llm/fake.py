@@ -60,7 +60,7 @@ class FakeSampler:
     def __init__(self, backend: FakeBackend, params: SamplingParams, seed: int) -> None:
         self._backend, self._params = backend, params
         self._random = np.random.default_rng(seed)
-        self.is_greedy = params.temperature == 0 and not params.logit_bias
+        self.is_memoryless = True
         self.closed = False
 
     def pick(self, row: int) -> int:

@@ -109,7 +109,7 @@ class Matcher:
         tokens: list[int] = []
         used: Counter[int] = Counter()
         while not trial.is_accepting:
-            step = trial.forced() or trial._soonest(used if weary else Counter())
+            step = trial.forced() or trial._soonest(used if weary else None)
             if not step or len(tokens) + len(step) > at_most:
                 return None
             if not all(trial._native.consume_token(token) for token in step):
@@ -118,9 +118,11 @@ class Matcher:
             used.update(step)
         return tokens
 
-    def _soonest(self, used: Counter[int]) -> list[int]:
+    def _soonest(self, used: Counter[int] | None) -> list[int]:
         """One allowed token of a single character, or any allowed one where there is none."""
-        ranked = sorted(self._closers.items(), key=lambda item: item[0] + WEARINESS * used[item[1]])
+        ranked = list(self._closers.items())  # the most closing first
+        if used is not None:
+            ranked.sort(key=lambda item: item[0] + WEARINESS * used[item[1]])
         for _, token in ranked:
             if self.allows(token):
                 return [token]

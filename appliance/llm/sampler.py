@@ -32,8 +32,9 @@ class LlamaSampler:
     def __init__(self, rows: Rows, params: SamplingParams, seed: int) -> None:
         self._rows = rows
         plan = sampling.stages(params, seed)
-        self.is_greedy = plan == (sampling.Stage("greedy"),)
-        self._chain = None if self.is_greedy else self._build(plan, params)
+        self.is_memoryless = all(stage.name != "penalties" for stage in plan)
+        is_plain = plan == (sampling.Stage("greedy"),)
+        self._chain = None if is_plain else self._build(plan, params)
 
     def _build(self, plan: Sequence[sampling.Stage], params: SamplingParams) -> object:
         chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())

@@ -63,7 +63,7 @@ TEMPLATES = {
 class Whims:
     """A sampler that draws any token that is possible at all."""
 
-    is_greedy = False
+    is_memoryless = False
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

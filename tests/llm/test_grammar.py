@@ -37,9 +37,8 @@ def compiler() -> GrammarCompiler:
 class RandomSampler:
     """Any token that the mask leaves possible, each as likely as the other; ends only when it must."""
 
-    is_greedy = False
-
     def __init__(self, seed: int, logits: np.ndarray[Any, Any]) -> None:
+        self.is_memoryless = seed % 2 == 1
         self._random, self._logits = random.Random(seed), logits
 
     def pick(self, row: int) -> int:
@@ -181,17 +180,38 @@ def test_choices_go_their_own_ways(compiler: GrammarCompiler) -> None:
     logits[ord("a")] = 1
 
     class Greedy(RandomSampler):
-        is_greedy = True
+        def pick(self, row: int) -> int:
+            return int(self._logits.argmax())
 
-    assert first.pick(Greedy(0, logits), logits, 0, 10) == ord("a")
+    assert first.pick(Greedy(1, logits), logits, 0, 10) == ord("a")
     logits[ord("b")] = 2
-    assert second.pick(Greedy(0, logits), logits, 0, 10) == ord("b")
+    assert second.pick(Greedy(1, logits), logits, 0, 10) == ord("b")
+
+
+@pytest.mark.parametrize("memoryless", [True, False])
+def test_a_constraint_leaves_the_odds_of_what_it_allows(compiler: GrammarCompiler, memoryless: bool) -> None:
+    """Three tokens at odds of 1 to 2 to 5, of which the likeliest may not come."""
+
+    class Drawing(RandomSampler):
+        def pick(self, row: int) -> int:
+            odds = np.exp(self._logits.astype(np.float64))
+            return self._random.choices(range(len(odds)), odds)[0]
+
+    came = {ord("a"): 0, ord("b"): 0}
+    constrained = Constrained(compiler.compile(RegexConstraint(pattern="(a|b)x")), 10)
+    for seed in range(3000):
+        logits = np.full(VOCABULARY.size, -np.inf, np.float32)
+        logits[[ord("a"), ord("b"), ord("c")]] = np.log([1, 2, 5])
+        drawing = Drawing(seed, logits)
+        drawing.is_memoryless = memoryless
+        came[constrained.fork().pick(drawing, logits, 0, 10)] += 1
+    assert 900 < came[ord("a")] < 1100
 
 
 class Babbler:
     """Says the same few words for ever, whatever the mask allows."""
 
-    is_greedy = True
+    is_memoryless = True
 
     def __init__(self) -> None:
         self.said = 0
@@ -203,7 +223,7 @@ class Babbler:
         return scores
 
     def pick(self, row: int) -> int:
-        raise AssertionError("the likeliest token is always allowed here")
+        return int(self.logits().argmax())
 
     def accept(self, token: int) -> None: ...
 
