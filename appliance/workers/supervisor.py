@@ -55,7 +55,9 @@ LOADING_NEWS = 3.0  # seconds between two words about a load
 UNTOLD_DEATHS = 2  # deaths in a row before it was ready, after which whoever waits is told
 FAREWELL = 0.2  # seconds for a process to end after it has closed its channel
 LOAD_SILENCE = 180.0  # seconds without a word from a worker that loads, after which it is taken for hung
-HEALTHY_AFTER = 30.0  # seconds of life after which a death is bad luck, not a pattern
+# A death is bad luck, not a pattern, after a request that was answered (a request that kills is sent twice at
+# most, so one that is answered was not it) or after so many seconds of life: the next worker starts at once.
+HEALTHY_AFTER = 30.0
 
 
 class State(Enum):
@@ -120,6 +122,7 @@ class Supervisor:
     last_error: errors.HearthError | None = None
     pid: int | None = None
     _deaths_unready: int = 0  # in a row, of workers that had not become ready and told no reason
+    _has_served: bool = False  # the present worker has answered a request to its end
     _loading_since: float = 0.0
     _loading_told: float = 0.0
     _worker: WorkerProcess | None = None
@@ -153,6 +156,7 @@ class Supervisor:
         backoff = FIRST_BACKOFF
         while not self._stopping:
             born = time.monotonic()
+            self._has_served = False
             self._set_state(State.STARTING)
             try:
                 await self._serve_once()
@@ -161,7 +165,7 @@ class Supervisor:
             except errors.InternalError as error:
                 log.error("the %s worker is not understood: %s", self.role, error.message)
             self._after_death()
-            if time.monotonic() - born > HEALTHY_AFTER:
+            if self._has_served or time.monotonic() - born > HEALTHY_AFTER:
                 backoff = FIRST_BACKOFF
             if not self._stopping:
                 self.restarts += 1
@@ -340,14 +344,11 @@ class Supervisor:
                     pending.stream.fail(errors.unpack(error))
             case Accepted(id=id) | Progress(id=id) | Started(id=id):
                 self._deliver(id, event, answers=False)
-            case (
-                Ended(id=id)
-                | Tokens(id=id)
-                | Text(id=id)
-                | Embeddings(id=id)
-                | Scores(id=id)
-                | WorkerStats(id=id)
-            ):
+            case WorkerStats(id=id):
+                self._deliver(id, event)
+                self._pending.pop(id, None)
+            case Ended(id=id) | Tokens(id=id) | Text(id=id) | Embeddings(id=id) | Scores(id=id):
+                self._has_served = True
                 self._deliver(id, event)
                 self._pending.pop(id, None)
 

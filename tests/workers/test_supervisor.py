@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -126,6 +127,37 @@ def test_a_model_that_kills_its_worker_again_and_again_is_told(supervise: Callab
     told = supervise("os.abort()", use)
     assert "m cannot be loaded" in told
     assert "signal 6" in told
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [
+        ("channel.send(Text(id=command.id, text=''))", ["0.1 s", "0.1 s", "0.1 s", "0.1 s"]),
+        ("pass", ["0.1 s", "0.2 s", "0.4 s", "0.8 s"]),
+    ],
+    ids=["answers before it dies", "dies of every request"],
+)
+def test_only_a_worker_that_answers_nothing_is_started_ever_later(
+    supervise: Callable[..., Any], caplog: pytest.LogCaptureFixture, answer: str, waits: list[str]
+) -> None:
+    async def use(supervisor: Supervisor) -> list[str]:
+        for life in range(1, 5):
+            with contextlib.suppress(WorkerLost):
+                await ask(supervisor)
+            while supervisor.restarts < life or supervisor.state is not State.READY:
+                await asyncio.sleep(0.005)
+        return [record.getMessage().rpartition(" in ")[2] for record in caplog.records]
+
+    script = f"""
+channel.send(Ready(models=()))
+for command in channel.commands():
+    if isinstance(command, Stop):
+        sys.exit(0)
+    {answer}
+    os.abort()
+"""
+    with caplog.at_level("WARNING", "hearth.workers"):
+        assert supervise(script, use) == waits
 
 
 def test_a_worker_that_hangs_while_it_loads_is_ended(
