@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, cast
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 
 from appliance.api.app import build_app
 from appliance.config.schema import Settings
@@ -30,6 +31,9 @@ log = logging.getLogger("hearth.server")
 Listening = Callable[[], None]
 
 BACKLOG = 2048
+# Threads that read files for clients. Starlette would have 40, which wait for the interpreter's lock with the
+# event loop among them; a few keep any disk busy.
+FILE_READERS = 2
 STARTUP_FAILURE = 3  # uvicorn's
 
 
@@ -90,6 +94,7 @@ class Gateway(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
+        current_default_thread_limiter().total_tokens = FILE_READERS
         limits, addresses = self._settings.limits, Addresses(self._settings.limits.address_connections)
         connection = partial(
             LimitedConnection,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import openai
+import psutil
 import pytest
 
+from appliance.server import FILE_READERS
 from tests.serving import EMBED, Served
 
 WATER = "# Water\n\nThe boiling point of water at sea level is 100 degrees Celsius.\n"
@@ -48,6 +53,28 @@ def store(sdk: openai.OpenAI) -> Iterator[openai.types.VectorStore]:
     assert added.last_error is None
     yield sdk.vector_stores.retrieve(made.id)
     assert sdk.vector_stores.delete(made.id).deleted
+
+
+def test_many_slow_readers_take_few_threads(server: Served, sdk: openai.OpenAI) -> None:
+    """Threads that read for them would take turns with the event loop, and all others would wait."""
+    size, where = 1_000_000, urlsplit(server.url)
+    file = upload(sdk, "large.bin", b"x" * size)
+    gateway = psutil.Process(server.process.pid)
+    before = most = gateway.num_threads()
+    readers = [socket.create_connection((where.hostname or "", where.port or 0), 30) for _ in range(80)]
+    try:
+        for reader in readers:
+            reader.sendall(f"GET /v1/files/{file.id}/content HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        for reader in readers:
+            received = 0
+            while received < size:
+                received += len(reader.recv(65_536))
+                most = max(most, gateway.num_threads())
+    finally:
+        for reader in readers:
+            reader.close()
+    others = min(32, (os.cpu_count() or 1) + 4)  # of asyncio.to_thread
+    assert most - before <= FILE_READERS + others
 
 
 def test_a_file_goes_in_and_comes_out(sdk: openai.OpenAI) -> None:
