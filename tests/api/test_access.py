@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -115,6 +116,51 @@ def test_what_runs_in_the_background_ends_with_its_key(keyed: tuple[TinyServer, 
         owner.change_key("worker", admin.KeyChange(grant=Grant(role="reader")))
         server.wait_until(lambda: owner.active_requests() == (), 1)
         process.resume()
+
+
+def test_a_batch_ends_with_its_key(start_tiny: StartTiny) -> None:
+    """What runs is cut off, what is left not asked; another key of the owner's gets what was answered."""
+    server = start_tiny("knowledge.enabled=true")
+    boss = create(server, "", "boss", role="admin").secret
+    with Client(server.url, boss) as owner:
+        issued, other = (
+            owner.create_key(admin.NewKey(name=name, owner="team")) for name in ("worker", "second")
+        )
+        body = {"model": "ada", "prompt": "hi", "max_tokens": 400, "ignore_eos": True}
+        lines = [
+            {
+                "custom_id": f"{n}",
+                "method": "POST",
+                "url": "/v1/completions",
+                "body": body | {"max_tokens": 400 if n else 1},
+            }
+            for n in range(20)
+        ]
+        content = b"\n".join(json.dumps(line).encode() for line in lines)
+        process = worker_of(owner, "ada")
+        with client_of(server, issued.secret) as worker, client_of(server, other.secret) as second:
+            file = worker.post(
+                "/v1/files", files={"file": ("in.jsonl", content)}, data={"purpose": "batch"}
+            ).json()["id"]
+            asked = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
+            batch = worker.post("/v1/batches", json=asked).json()["id"]
+
+            def standing() -> dict[str, Any]:
+                found: dict[str, Any] = second.get(f"/v1/batches/{batch}").json()
+                return found
+
+            server.wait_until(lambda: standing()["request_counts"]["completed"] > 0, 10)
+            process.suspend()
+            owner.revoke_key("worker")
+            server.wait_until(lambda: standing()["status"] == "failed", 1)
+            process.resume()
+            ended = standing()
+            answered = second.get(f"/v1/files/{ended['output_file_id']}/content").text.splitlines()
+            assert owner.active_requests() == ()
+    assert ended["errors"]["data"][0]["code"] == "revoked_api_key"
+    counts = ended["request_counts"]
+    assert len(answered) == counts["completed"] > 0
+    assert 0 < counts["failed"] + counts["completed"] < len(lines)
 
 
 @pytest.mark.parametrize(

@@ -104,15 +104,21 @@ class Runner:
             batch.in_progress_at = now()
             await self._set(batch, "in_progress")
         batch.request_counts, batch.usage = await self._tally(batch, len(lines))
+        refusal: HearthError | None = None
         if batch.status in ("in_progress", "cancelling"):
-            await self._answer(principal, batch, lines)
+            try:
+                await self._answer(principal, batch, lines)
+            except HearthError as error:  # what was answered before is the owner's all the same
+                refusal = error
         is_cancelled = batch.id in self._cancelled or batch.status == "cancelling"
         has_expired = batch.expires_at <= time.time() and _open(batch.request_counts)
         batch.finalizing_at = now()
         await self._set(batch, "finalizing")
         batch.output_file_id = await self._write(principal, files, batch, "out")
         batch.error_file_id = await self._write(principal, files, batch, "err")
-        if is_cancelled:
+        if refusal is not None:
+            await self._fail(batch, [LineError(code=refusal.detail_code, message=refusal.message)])
+        elif is_cancelled:
             batch.cancelled_at = now()
             await self._set(batch, "cancelled")
         elif has_expired:
