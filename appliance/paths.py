@@ -80,6 +80,11 @@ def carried_bases(at: Path) -> Path:
     return at / "carried-bases"
 
 
+def chats(at: Path) -> Path:
+    """The conversations that the terminal UI keeps, within the home `at` of whoever runs it."""
+    return at / "chats"
+
+
 def config_file(at: Path) -> Path:
     return at / "hearth.toml"
 

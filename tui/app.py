@@ -18,6 +18,7 @@ from appliance.errors import HearthError
 from tui import language, look
 from tui.backend import Backend, Door
 from tui.choices import Choices
+from tui.conversations import Conversations
 from tui.feeds import Feeds
 from tui.history import SECONDS, History, remembered, sample_of
 from tui.host import Host
@@ -43,7 +44,7 @@ KEY_WANTED = ("missing_api_key", "invalid_api_key")
 
 
 class HearthApp(Host):
-    """`door` makes the client, given a key or none; `choices` outlast the app in `choices_file`."""
+    """`door` makes the client, given a key or none. `chats`: the directory of kept conversations."""
 
     CSS_PATH = Path(__file__).parent / "styles.tcss"
     TITLE = "Hearth"
@@ -61,12 +62,15 @@ class HearthApp(Host):
         ),
     ]
 
-    def __init__(self, door: Callable[[str | None], Door], choices: Choices) -> None:
+    def __init__(
+        self, door: Callable[[str | None], Door], choices: Choices, chats: Path | None = None
+    ) -> None:
         super().__init__()
         self._door = door
         self._choices = choices
         self.places = tuple(PLACES)
         self.history = History()
+        self.conversations = Conversations(chats, is_keeping=choices.keeps_conversations)
         for theme in look.THEMES:
             self.register_theme(theme)
         self.theme = choices.theme
@@ -119,6 +123,10 @@ class HearthApp(Host):
         self._choices.keep_set_up(self.backend.url)
         self._choices.offers_setup = False
         self.action_go("overview")
+
+    def keep_conversations(self, keeps: bool) -> None:
+        self.conversations.is_keeping = keeps
+        self._choices.keep(keeps_conversations=keeps)
 
     def on_navigation_chosen(self, message: Navigation.Chosen) -> None:
         self.action_go(message.place)

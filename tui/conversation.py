@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,11 +10,14 @@ from typing import Any, Literal
 
 @dataclass
 class Turn:
-    """`sources`: citations as the API tells them. `note`: how the answer came, or why it ended early."""
+    """`sources`: citations as the API tells them, out of the knowledge base with the id `base`. `note`: how
+    the answer came, or why it ended early.
+    """
 
     role: Literal["user", "assistant"]
     text: str = ""
     sources: list[dict[str, Any]] = field(default_factory=list)
+    base: str = ""
     note: str = ""
 
 
@@ -40,7 +44,17 @@ class Parameters:
 
 @dataclass
 class Conversation:
+    """`model` and `base`: the names that were asked last, at the server with that address. `changed_at`: Unix
+    seconds.
+    """
+
     turns: list[Turn] = field(default_factory=list)
+    parameters: Parameters = field(default_factory=Parameters)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    server: str = ""
+    model: str = ""
+    base: str = ""
+    changed_at: float = 0.0
 
     @property
     def title(self) -> str:
@@ -61,11 +75,21 @@ class Conversation:
         self.turns.append(Turn("assistant"))
         return self.turns[-1]
 
-    def messages(self, parameters: Parameters) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, str]]:
         """What is asked now: all before the answer that is to come."""
-        opening = [{"role": "system", "content": parameters.system}] if parameters.system else []
+        system = self.parameters.system
+        opening = [{"role": "system", "content": system}] if system else []
         said = (turn for turn in self.turns[:-1] if turn.text)
         return [*opening, *({"role": turn.role, "content": turn.text} for turn in said)]
+
+    def question_of(self, answer: Turn) -> str:
+        """What the answer answers."""
+        before = ""
+        for turn in self.turns:
+            if turn is answer:
+                return before
+            before = turn.text if turn.role == "user" else before
+        return ""
 
     def last_answer(self) -> Turn | None:
         return next((turn for turn in reversed(self.turns) if turn.role == "assistant"), None)

@@ -9,16 +9,16 @@ PRIVATE = 0o600
 
 
 def write_new(path: Path, text: str, *, is_private: bool = False) -> None:
-    """Raises OSError, FileExistsError too: what is there stays as it is."""
+    """`~` is the home. Raises OSError, FileExistsError too: what is there stays as it is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(path, flags, PRIVATE if is_private else 0o666)
+    descriptor = os.open(path.expanduser(), flags, PRIVATE if is_private else 0o666)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
 
 def replace_private(path: Path, content: bytes) -> None:
     """The whole content or the one before. Only this user reads it. Raises OSError."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
     try:
         with os.fdopen(descriptor, "wb") as file:

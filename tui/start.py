@@ -28,8 +28,11 @@ def run(
     theme: str | None,
     ascii: bool,
     kept: Path | None,
+    chats: Path | None,
 ) -> None:
-    """Shows the UI until the operator leaves it. `kept`: the file with what was chosen before."""
+    """Shows the UI until the operator leaves it. `kept`: the file with what was chosen before; `chats`: the
+    directory with conversations, of nobody where a browser shows the UI.
+    """
     choices = Choices(
         kept,
         language=chosen(os.environ),
@@ -42,7 +45,8 @@ def run(
         choices.language = language
     if theme is not None:
         choices.theme = THEMES[theme]
-    HearthApp(partial(door, url, key, authority), choices).run()
+    own_chats = None if _is_in_browser() else chats
+    HearthApp(partial(door, url, key, authority), choices, own_chats).run()
 
 
 def door(url: str | None, key: str | None, authority: str | None, other_key: str | None) -> Door:
@@ -65,6 +69,9 @@ def _fitting_theme() -> str:
 
 
 def _writes_unicode() -> bool:
-    return (
-        "TEXTUAL_DRIVER" in os.environ or (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
-    )
+    return _is_in_browser() or (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+
+
+def _is_in_browser() -> bool:
+    """Then its visitors are others than the user of this machine that it runs as."""
+    return "TEXTUAL_DRIVER" in os.environ

@@ -51,6 +51,7 @@ def tui(
         theme=theme,
         ascii=ascii,
         kept=paths.home() / "tui.json",
+        chats=paths.chats(paths.home()),
     )
 
 

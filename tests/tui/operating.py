@@ -62,10 +62,13 @@ async def operating(
     size: tuple[int, int] = NARROW,
     key: str | None = None,
     kept: Path | None = None,
+    chats: Path | None = None,
     **choices: Any,
 ) -> AsyncIterator[Operator]:
-    """The UI on the server at `url`, in a terminal of that size; what is chosen is `kept` in a file."""
-    app = HearthApp(partial(door, url, key, None), Choices(kept, **choices))
+    """The UI on the server at `url`, in a terminal of that size; what is chosen is `kept` in a file, and
+    conversations in the directory `chats`.
+    """
+    app = HearthApp(partial(door, url, key, None), Choices(kept, **choices), chats)
     async with app.run_test(size=size, notifications=True) as pilot:
         yield Operator(app, pilot)
 

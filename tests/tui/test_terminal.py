@@ -110,9 +110,9 @@ def test_an_operator_does_it_all_in_a_terminal(served: Served, stick: Path, tmp_
         terminal.sees("Sources", "[1] packages.md", "tokens/s")
 
         terminal.press("F5", "Enter")
-        terminal.sees("lists the files of an installed", "characters", "score")
+        terminal.sees("scroll, Esc leaves", "lists the files of an installed", "[1] packages.md")
         terminal.press("Escape")
-        terminal.sees_no("score")
+        terminal.sees_no("scroll, Esc leaves")
         terminal.press("6")
 
         terminal.sees("There is no key")

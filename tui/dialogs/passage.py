@@ -15,13 +15,14 @@ from tui.language import say
 
 
 class Passage(Dialog[None]):
-    """`source`: a citation as the API tells it."""
+    """`source`: a citation as the API tells it; `why`: the reason why its document is not shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,q", "leave", "frame.leave", show=False)]
 
-    def __init__(self, source: dict[str, Any]) -> None:
+    def __init__(self, source: dict[str, Any], why: str) -> None:
         super().__init__()
         self._source = source
+        self._why = why
 
     def compose(self) -> ComposeResult:
         source = self._source
@@ -32,3 +33,4 @@ class Passage(Dialog[None]):
                 "passage.where", begins=source["begins"], ends=source["ends"], score=f"{source['score']:.2f}"
             )
             yield Static(where, classes="dialog-hint", markup=False)
+            yield Static(self._why, classes="dialog-hint", markup=False)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from pathlib import Path
+import contextlib
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.content import Content
-from textual.widgets import Markdown, OptionList, Select
+from textual.widgets import OptionList, Select
 from textual.widgets.option_list import Option
 
 from appliance.errors import HearthError
-from tui import clock, format
-from tui.conversation import Conversation, Parameters, Turn, distinct, place
-from tui.dialogs.parameters import ParametersQuestion
+from tui import clock, format, passages
+from tui.conversation import Turn, distinct, place
+from tui.dialogs.document import DocumentView
 from tui.dialogs.passage import Passage
-from tui.dialogs.pick import Pick
-from tui.dialogs.text import TextQuestion
 from tui.language import say
 from tui.remedies import advice
-from tui.screens.base import HearthScreen, flow
+from tui.screens.base import flow
+from tui.screens.chat_work import ChatWork
 from tui.widgets.prompt import Prompt
+from tui.widgets.turn import TurnText
 
-KEPT_CONVERSATIONS = 30
 
-
-class Chat(HearthScreen):
+class Chat(ChatWork):
     NAME = "chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "new", "chat.new", priority=True),
@@ -42,15 +38,13 @@ class Chat(HearthScreen):
         Binding("f4", "pick('base')", "chat.pick_base", priority=True, show=False),
         Binding("f5", "sources", "chat.pick_source", priority=True, show=False),
         Binding("f3", "earlier", "chat.earlier", priority=True, show=False),
+        Binding("f6", "keeping", "chat.keep", priority=True, show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._conversation = Conversation()
-        self._earlier: list[Conversation] = []
-        self._parameters = Parameters()
         self._models: list[str] = []
-        self._bases: list[str] = []
+        self._bases: dict[str, str] = {}  # name → id
         self._model: str | None = None
         self._base: str | None = None
         self._sources: list[dict[str, Any]] = []
@@ -75,13 +69,14 @@ class Chat(HearthScreen):
             )
         with Horizontal(id="chat-middle"):
             with VerticalScroll(id="transcript"):
-                for turn in self._conversation.turns:
-                    yield _TurnText(turn)
+                for turn in self.conversation.turns:
+                    yield TurnText(turn)
             yield OptionList(id="sources", markup=False)
         yield Prompt(id="prompt", placeholder=say("chat.prompt"), compact=True)
 
     def composed(self) -> None:
         self.query_one("#sources", OptionList).border_title = say("chat.sources")
+        self.query_one(Prompt).border_subtitle = say("chat.keys")
         self._show_sources(self._sources)
         self.query_one(Prompt).focus()
         if not self._models:
@@ -95,18 +90,19 @@ class Chat(HearthScreen):
     @flow
     async def find_choices(self) -> None:
         """Which models and bases there are now."""
-        models, bases = await self.call(
-            lambda client: (client.chat_models(), [base["name"] for base in client.bases()]),
-            say("chat.finding"),
-        )
+        models = await self.call(lambda client: client.chat_models(), say("chat.finding"))
+        bases: dict[str, str] = {}
+        with contextlib.suppress(HearthError):  # switched off, or not for this key: there are none to choose
+            found = await self.call(lambda client: client.bases(), say("chat.finding"))
+            bases = {base["name"]: base["id"] for base in found if base["name"]}
         if (models, bases) != (self._models, self._bases):
-            self._models, self._bases = models, [name for name in bases if name]
+            self._models, self._bases = models, bases
             if self._model not in models:
                 self._model = models[0] if models else None
             self._set_choices("#chat-model", self._models, self._model)
             self._set_choices("#chat-base", self._bases, self._base)
 
-    def _set_choices(self, which: str, names: list[str], chosen: str | None) -> None:
+    def _set_choices(self, which: str, names: Collection[str], chosen: str | None) -> None:
         select = self.query_one(which, Select)
         with self.prevent(Select.Changed):
             select.set_options([(name, name) for name in names])
@@ -139,16 +135,17 @@ class Chat(HearthScreen):
             self.notify(say("chat.still_answering"), severity="warning")
             self.query_one(Prompt).text = event.text
             return
-        answer = self._conversation.ask(event.text)
-        self.answer(answer, self._conversation.turns[-2])
+        answer = self.conversation.ask(event.text)
+        self.keep(self.conversation)
+        self.answer(answer, self.conversation.turns[-2])
 
     def action_again(self) -> None:
         if self._is_answering:
             return
-        before = self._conversation.last_answer()
-        answer = self._conversation.ask_again()
+        before = self.conversation.last_answer()
+        answer = self.conversation.ask_again()
         if answer is not None:
-            for shown in self.query(_TurnText):
+            for shown in self.query(TurnText):
                 if shown.turn is before:
                     shown.remove()
             self.answer(answer)
@@ -161,8 +158,10 @@ class Chat(HearthScreen):
     async def answer(self, answer: Turn, question: Turn | None = None) -> None:
         """Shows the answer as it comes; what ends it early is noted under it."""
         transcript = self.query_one("#transcript", VerticalScroll)
-        shown = _TurnText(answer)
-        await transcript.mount_all([*([_TurnText(question)] if question else []), shown])
+        shown, conversation = TurnText(answer), self.conversation
+        answer.base = self._bases.get(self._base or "", "")
+        conversation.model, conversation.base = self._model or "", self._base or ""
+        await transcript.mount_all([*([TurnText(question)] if question else []), shown])
         transcript.anchor()
         self._show_sources([])
         began, first, pieces = clock.ticks(), 0.0, 0
@@ -180,6 +179,7 @@ class Chat(HearthScreen):
             raise
         finally:
             answer.note = note
+            self.keep(conversation)
             if shown.is_attached:  # else this conversation is no longer on the screen
                 await shown.end()
                 self._show_sources(answer.sources)
@@ -187,8 +187,8 @@ class Chat(HearthScreen):
     def _request(self) -> Any:
         """The client's call for what is asked now."""
         model, base = self._model or "", self._base
-        messages = self._conversation.messages(self._parameters)
-        options = self._parameters.options()
+        messages = self.conversation.messages()
+        options = self.conversation.parameters.options()
         if base is None:
             return lambda client: client.stream_chat(model, messages, **options)
         return lambda client: client.stream_cited(model, messages, base, **options)
@@ -214,96 +214,27 @@ class Chat(HearthScreen):
 
     @on(OptionList.OptionSelected, "#sources")
     def open_source(self, event: OptionList.OptionSelected) -> None:
-        self.app.push_screen(Passage(self._sources[event.option_index]))
-
-    # Conversations
-
-    def action_new(self) -> None:
-        self._keep()
-        self._open(Conversation())
+        self._open_passage(self._sources[event.option_index])
 
     @flow
-    async def action_earlier(self) -> None:
-        self._keep()
-        titles = {str(number): each.title for number, each in enumerate(self._earlier)}
-        if not titles:
-            self.notify(say("chat.no_earlier"))
-            return
-        chosen = await self.app.push_screen_wait(Pick(say("chat.earlier"), dict(reversed(titles.items()))))
-        if chosen is not None:
-            self._open(self._earlier[int(chosen)])
-
-    def _keep(self) -> None:
-        """The conversation on the screen, at the end of those that can be gone back to."""
-        if self._conversation.turns:
-            others = [each for each in self._earlier if each is not self._conversation]
-            self._earlier = [*others, self._conversation][-KEPT_CONVERSATIONS:]
-
-    def _open(self, conversation: Conversation) -> None:
-        self.workers.cancel_group(self, "flows")
-        self._conversation = conversation
-        last = conversation.last_answer()
-        self._sources = last.sources if last else []
-        self.refresh(recompose=True)
-
-    @flow
-    async def action_parameters(self) -> None:
-        chosen = await self.app.push_screen_wait(ParametersQuestion(self._parameters))
-        if chosen is not None:
-            self._parameters = chosen
-
-    def action_copy(self) -> None:
-        answer = self._conversation.last_answer()
-        if answer is None:
-            self.notify(say("chat.nothing_yet"))
-        else:
-            self.app.copy_to_clipboard(answer.text)
-            self.notify(say("chat.copied"))
-
-    @flow
-    async def action_export(self) -> None:
-        if not self._conversation.turns:
-            self.notify(say("chat.nothing_yet"))
-            return
-        suggested = str(Path.home() / f"chat-{time.strftime('%Y%m%d-%H%M%S')}.md")
-        path = await self.app.push_screen_wait(
-            TextQuestion(say("chat.export_title"), say("chat.export_text"), suggested)
-        )
-        if path is None:
-            return
-        names = {"user": say("chat.you"), "assistant": say("chat.assistant")}
-        text = self._conversation.markdown(names, say("chat.sources"))
+    async def _open_passage(self, source: dict[str, Any]) -> None:
+        """In its document; as it was quoted where that is no longer to be had."""
+        answer = self.conversation.last_answer()
+        base, file = answer.base if answer else "", source["file_id"]
         try:
-            await asyncio.to_thread(_write_new, path, text)
-        except OSError as error:
-            self.show_problem(
-                say("chat.not_written", path=path, reason=error.strerror), say("chat.other_path")
-            )
-        else:
-            self.notify(say("chat.written", path=path))
+            text = await self.call(lambda client: client.document_text(base, file), say("knowledge.opening"))
+        except HearthError as error:
+            self.app.push_screen(Passage(source, say("passage.alone", reason=error.message)))
+            return
+        words = passages.words_of(self.conversation.question_of(answer) if answer else "")
+        title = f"[{source['number']}] {place(source)}"
+        self.app.push_screen(DocumentView(title, text, source["begins"], source["ends"], words))
 
-
-def _write_new(path: str, text: str) -> None:
-    with Path(path).expanduser().open("x", encoding="utf-8") as file:
-        file.write(text)
-
-
-class _TurnText(Markdown):
-    """A question or an answer; an answer grows."""
-
-    def __init__(self, turn: Turn) -> None:
-        super().__init__(turn.text, classes=f"turn -{turn.role}", open_links=False)
-        self.turn = turn
-        self._stream = Markdown.get_stream(self) if turn.role == "assistant" and not turn.note else None
-        self.border_subtitle = Content(turn.note) if turn.note else ""
-
-    async def add(self, text: str) -> None:
-        self.turn.text += text
-        if self._stream is not None:
-            await self._stream.write(text)
-
-    async def end(self) -> None:
-        if self._stream is not None:
-            await self._stream.stop()
-            self._stream = None
-        self.border_subtitle = Content(self.turn.note)
+    def show_conversation(self) -> None:
+        last = self.conversation.last_answer()
+        self._sources = last.sources if last else []
+        if self.conversation.model in self._models:
+            self._model = self.conversation.model
+        if self.conversation.turns:
+            self._base = self.conversation.base if self.conversation.base in self._bases else None
+        self.refresh(recompose=True)
