@@ -16,6 +16,12 @@ def write_new(path: Path, text: str, *, is_private: bool = False) -> None:
         file.write(text)
 
 
+def append_line(path: Path, line: str) -> None:
+    """At the end of the file, which is made if there is none. Raises OSError."""
+    with path.expanduser().open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
 def replace_private(path: Path, content: bytes) -> None:
     """The whole content or the one before. Only this user reads it. Raises OSError."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")

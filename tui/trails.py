@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 from textual.content import Content
 
 from appliance.admin import LogLine
-from appliance.audit import AuditEntry, AuditReport
+from appliance.audit import AuditCheckpoint, AuditEntry, AuditReport
 from appliance.errors import InvalidValue
 from tui import format
 from tui.language import has, say
@@ -119,8 +120,26 @@ def log_rows(lines: Sequence[LogLine]) -> dict[str, tuple[Cell, ...]]:
     }
 
 
-def verdict(report: AuditReport) -> Content:
-    """What a check of the chain found."""
+def checkpoints_of(text: str) -> tuple[AuditCheckpoint, ...]:
+    """The checkpoints of a file, one a line. Raises InvalidValue for one that holds none, or other lines."""
+    found: list[AuditCheckpoint] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                found.append(msgspec.json.decode(line, type=AuditCheckpoint))
+            except msgspec.MsgspecError:
+                raise InvalidValue(say("audit.no_checkpoint", line=number)) from None
+    if not found:
+        raise InvalidValue(say("audit.no_checkpoints"))
+    return tuple(found)
+
+
+def checkpoint_line(checkpoint: AuditCheckpoint) -> str:
+    return msgspec.json.encode(checkpoint).decode()
+
+
+def verdict(report: AuditReport, given: int = 0) -> Content:
+    """What a check of the chain found; `given`: checkpoints it was to be compared with."""
     head = (
         Content.styled(f"✓ {say('audit.sound')}", "bold $text-success")
         if report.is_sound
@@ -130,6 +149,10 @@ def verdict(report: AuditReport) -> Content:
         head,
         Content(say("audit.checked", lines=f"{report.lines:,}", first=report.first, last=report.last)),
     ]
+    if given:
+        style = "" if report.checkpoints == given else "$text-warning"
+        told = say("audit.compared", count=report.checkpoints, given=given)
+        lines.append(Content.styled(told, style))
     for finding in report.findings:
         where = f" ({finding.seq})" if finding.seq else ""
         lines.append(

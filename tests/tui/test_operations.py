@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from appliance.errors import InvalidValue
 from tests.tiny_server import TinyServer
-from tests.tui.operating import WIDE, operated, operating
+from tests.tui.operating import WIDE, Operator, operated, operating
 from tui import trails
 
 
@@ -56,6 +58,46 @@ async def test_audit_lines_come_in_are_filtered_and_their_chain_is_checked(box: 
         await operator.sees("There is no filter nothing")
         await operator.press("escape", "escape", "v")
         await operator.sees("Nobody has changed it.", "lines checked")
+
+
+@operated
+async def test_checkpoints_are_kept_and_the_log_is_compared_with_them(
+    box: TinyServer, tmp_path: Path
+) -> None:
+    kept = tmp_path / "checkpoints.jsonl"
+
+    async def write_path(operator: Operator, path: Path) -> None:
+        await operator.press("home", "ctrl+k")
+        await operator.type(str(path))
+        await operator.press("enter")
+
+    async with operating(box.url, WIDE) as operator:
+        await operator.press("7")
+        await operator.sees("Audit log", "the server began")
+        for lines in (1, 2):
+            await operator.press("c")
+            await operator.sees("Keep a checkpoint at line")
+            await write_path(operator, kept)
+            await operator.until(lambda: kept.exists() and len(kept.read_text().splitlines()) == lines)  # noqa: B023
+            box.ask("ada")
+        await operator.press("k")
+        await operator.sees("Compare the log with checkpoints")
+        await write_path(operator, kept)
+        await operator.sees("Nobody has changed it.", "agree with it: 2 of 2")
+        await operator.press("escape")
+
+        kept.write_text(kept.read_text().replace('"mac":"', '"mac":"00', 1))
+        await operator.press("k")
+        await operator.sees("Compare the log with checkpoints")
+        await write_path(operator, kept)
+        await operator.sees("It was changed.")
+        await operator.press("escape")
+
+        kept.write_text("no checkpoint\n")
+        await operator.press("k")
+        await operator.sees("Compare the log with checkpoints")
+        await write_path(operator, kept)
+        await operator.sees("Line 1 of the file is no checkpoint")
 
 
 @operated

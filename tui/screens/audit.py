@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -14,10 +15,12 @@ from textual.widgets import ContentSwitcher, DataTable, Input, Static
 from textual.worker import Worker
 
 from appliance.admin import LogLine, LogPage
-from appliance.audit import AuditEntry, AuditPage
-from appliance.errors import HearthError, InvalidValue, Unavailable
+from appliance.audit import AuditCheckpoint, AuditEntry, AuditPage
+from appliance.errors import InvalidValue, Unavailable
 from tui import trails
 from tui.dialogs.notice import Notice
+from tui.dialogs.path import PathQuestion
+from tui.files import append_line
 from tui.language import say
 from tui.messages import Found
 from tui.screens.base import HearthScreen, flow
@@ -29,6 +32,7 @@ MOST = 300  # lines that are kept to be looked at
 PAUSE_SECONDS = 0.5
 WAIT_SECONDS = 20.0  # that the server holds the question for new lines
 AUDIT_COLUMNS = ("when", "endpoint", "status", "took", "user", "model", "route", "found")
+CHECKPOINTS = "hearth-checkpoints.jsonl"
 LOG_COLUMNS = ("when", "level", "part", "message")
 
 
@@ -40,6 +44,8 @@ class Audit(HearthScreen):
         Binding("l", "other", "audit.other"),
         Binding("f", "follow", "audit.follow"),
         Binding("v", "verify", "audit.verify"),
+        Binding("c", "checkpoint", "audit.checkpoint"),
+        Binding("k", "compare", "audit.compare"),
     ]
 
     def __init__(self) -> None:
@@ -198,9 +204,47 @@ class Audit(HearthScreen):
     @flow
     async def action_verify(self) -> None:
         """Checks the whole chain."""
-        try:
-            report = await self.call(lambda client: client.verify_audit(), say("audit.verifying"))
-        except HearthError as error:
-            self.show_error(error)
+        await self._verify(())
+
+    async def _verify(self, checkpoints: tuple[AuditCheckpoint, ...]) -> None:
+        report = await self.call(lambda client: client.verify_audit(checkpoints), say("audit.verifying"))
+        text = trails.verdict(report, len(checkpoints))
+        self.app.push_screen(Notice(say("audit.verify_title"), text))
+
+    @flow
+    async def action_checkpoint(self) -> None:
+        """Writes down how far the log is, in a file that is to be kept elsewhere."""
+        point = await self.call(lambda client: client.audit_checkpoint(), say("audit.reading"))
+        question = PathQuestion(
+            say("audit.checkpoint_title", number=point.seq),
+            say("audit.checkpoint_text"),
+            str(Path.home() / CHECKPOINTS),
+            must_exist=False,
+        )
+        path = await self.app.push_screen_wait(question)
+        if path is None:
             return
-        self.app.push_screen(Notice(say("audit.verify_title"), trails.verdict(report)))
+        try:
+            await asyncio.to_thread(append_line, path, trails.checkpoint_line(point))
+        except OSError as error:
+            self.show_problem(
+                say("chat.not_written", path=path, reason=error.strerror), say("chat.other_path")
+            )
+        else:
+            self.notify(say("chat.written", path=path))
+
+    @flow
+    async def action_compare(self) -> None:
+        """Checks the chain, and that it still is what checkpoints of a file say."""
+        question = PathQuestion(
+            say("audit.compare_title"), say("audit.compare_text"), str(Path.home() / CHECKPOINTS)
+        )
+        path = await self.app.push_screen_wait(question)
+        if path is None:
+            return
+        try:
+            text = await asyncio.to_thread(path.read_text, "utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self.show_problem(say("audit.cannot_read", path=path, reason=str(error)), say("chat.other_path"))
+        else:
+            await self._verify(trails.checkpoints_of(text))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on
@@ -16,7 +15,6 @@ from textual.widgets.option_list import Option
 from appliance.errors import HearthError
 from tui import documents, passages
 from tui.dialogs.document import DocumentView
-from tui.dialogs.form import Field, Form
 from tui.dialogs.path import PathQuestion
 from tui.dialogs.text import TextQuestion
 from tui.language import say
@@ -228,26 +226,8 @@ class Knowledge(KnowledgeWork):
 
     @flow
     async def action_create(self) -> None:
-        models = await self.call(lambda client: client.models(), say("knowledge.asking_models"))
-        embedders = [(model["id"], model["id"]) for model in models if model["role"] == "embed"]
-        fields = (
-            Field("name", say("knowledge.name")),
-            Field("description", say("knowledge.description")),
-            Field(
-                "embedder",
-                say("knowledge.embedder"),
-                choices=(("", say("knowledge.default_embedder")), *embedders),
-            ),
-        )
-        form = Form(
-            say("knowledge.create_title"),
-            fields,
-            do=say("knowledge.create_do"),
-            check=documents.check_new_base,
-        )
-        values = await self.app.push_screen_wait(form)
-        if values:
-            made = await self.make_base(values)
+        made = await self.make_base()
+        if made is not None:
             bases = await self.call(lambda client: client.bases(), say("knowledge.creating"))
             self._show_bases({base["id"]: base for base in bases})
             self.query_one("#knowledge-base-table", LiveTable).choose(made)
@@ -271,23 +251,12 @@ class Knowledge(KnowledgeWork):
 
     @flow
     async def action_export(self) -> None:
-        if not self._base:
-            return
-        question = PathQuestion(
-            say("knowledge.export_title", base=self._base_name),
-            say("knowledge.export_text"),
-            str(Path.cwd() / f"{self._base_name}.zip"),
-            must_exist=False,
-        )
-        path = await self.app.push_screen_wait(question)
-        if path is not None:
-            await self.export(self._bases[self._base], path)
+        if self._base:
+            await self.export(self._bases[self._base])
 
     @flow
     async def action_import(self) -> None:
-        path = await self.app.push_screen_wait(PathQuestion(say("knowledge.import_title")))
-        if path is not None:
-            await self.bring_in(path)
+        await self.bring_in()
 
     @flow
     async def action_remove(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui import format
+from tui import documents, format
 from tui.dialogs.form import Field, Form
+from tui.dialogs.path import PathQuestion
 from tui.language import say
 from tui.screens.base import HearthScreen
 
@@ -26,8 +27,24 @@ class KnowledgeWork(HearthScreen):
         super().__init__()
         self.refused: dict[str, dict[str, str]] = {}
 
-    async def make_base(self, values: dict[str, str]) -> str:
+    async def make_base(self) -> str | None:
         """The new base's id."""
+        models = await self.call(lambda client: client.models(), say("knowledge.asking_models"))
+        embedders = [(model["id"], model["id"]) for model in models if model["role"] == "embed"]
+        choices = (("", say("knowledge.default_embedder")), *embedders)
+        form = Form(
+            say("knowledge.create_title"),
+            (
+                Field("name", say("knowledge.name")),
+                Field("description", say("knowledge.description")),
+                Field("embedder", say("knowledge.embedder"), choices=choices),
+            ),
+            do=say("knowledge.create_do"),
+            check=documents.check_new_base,
+        )
+        values = await self.app.push_screen_wait(form)
+        if not values:
+            return None
         options = {key: value for key, value in values.items() if value and key != "name"}
         made = await self.call(
             lambda client: client.create(values["name"], **options), say("knowledge.creating")
@@ -45,17 +62,30 @@ class KnowledgeWork(HearthScreen):
         said = say("knowledge.added", added=done.read, unchanged=done.unchanged, failed=done.failed)
         self.notify(said, severity="warning" if done.failed else "information")
 
-    async def bring_in(self, path: Path) -> None:
+    async def bring_in(self) -> None:
         from appliance.client.documents import Importing
 
+        path = await self.app.push_screen_wait(PathQuestion(say("knowledge.import_title")))
+        if path is None:
+            return
         done = await self._work(lambda client: Importing(client, path), say("knowledge.importing"))
         assert isinstance(done, Importing)
         said = say("knowledge.imported", base=done.name, added=done.read, failed=done.failed)
         self.notify(said, severity="warning" if done.failed else "information")
 
-    async def export(self, base: dict[str, Any], path: Path) -> None:
+    async def export(self, base: dict[str, Any]) -> None:
         from appliance.client.documents import Export
 
+        suggested = await asyncio.to_thread(Path.cwd)
+        question = PathQuestion(
+            say("knowledge.export_title", base=base["name"]),
+            say("knowledge.export_text"),
+            str(suggested / f"{base['name']}.zip"),
+            must_exist=False,
+        )
+        path = await self.app.push_screen_wait(question)
+        if path is None:
+            return
         if await asyncio.to_thread(path.exists) and not await self.confirm(
             say("knowledge.overwrite", path=path),
             say("knowledge.overwrite_lost"),
@@ -94,7 +124,7 @@ class KnowledgeWork(HearthScreen):
         models = await self.call(lambda client: client.models(), say("knowledge.asking_models"))
         embedders = tuple((model["id"], model["id"]) for model in models if model["role"] == "embed")
         field = Field("embedder", say("knowledge.embedder"), base["embedder"], choices=embedders)
-        if base["embedder"] not in dict(embedders):
+        if embedders and base["embedder"] not in dict(embedders):
             field = field._replace(value=embedders[0][0])
         form = Form(
             say("knowledge.reindex_title", base=base["name"]),
