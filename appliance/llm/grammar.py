@@ -7,7 +7,6 @@ is made. What becomes of a sequence under a constraint is `constraint`'s busines
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from appliance.errors import InternalError, InvalidValue, UnsupportedParameter
 from appliance.llm.backend import Logits, Vocabulary
 from appliance.llm.closed_schema import closed
+from appliance.llm.closers import Closers, Habit, Leaving, Straight, Weary, closers
 from appliance.records import Constraint, GrammarConstraint, JsonConstraint, RegexConstraint
 
 MAX_CONSTRAINT_BYTES = 64 * 1024
@@ -35,11 +35,6 @@ LIMITS = LLParserLimits(
     max_grammar_size=100_000,
 )
 
-# What ends a text soonest, in this order: close the string, the object, the list; go on to what must still
-# come; then the shortest values.
-WEARINESS = 8  # ranks that one use of a character costs it, where the straight way leads nowhere
-CLOSERS = (b'"', b"}", b"]", b",", b":", b"0", b"n", b"t", b"f", b"1", b"[", b"{", b"-", b".", b"a", b" ")
-
 Mask = NDArray[np.int32]
 
 
@@ -47,12 +42,12 @@ class Matcher:
     """Where one sequence stands in its constraint."""
 
     def __init__(
-        self, native: LLMatcher, vocabulary_size: int, ends: frozenset[int], closers: dict[int, int]
+        self, native: LLMatcher, vocabulary_size: int, ends: frozenset[int], closers: Closers
     ) -> None:
         self._native = native
         self._size = vocabulary_size
         self._ends = ends
-        self._closers = closers  # rank → token of one character, the most closing first
+        self._closers = closers
         self._mask: Mask = np.zeros((vocabulary_size + 31) // 32, np.int32)
 
     def allows(self, token: int) -> bool:
@@ -99,35 +94,48 @@ class Matcher:
     def closing(self, at_most: int = LONGEST_CLOSING) -> list[int] | None:
         """Tokens that end the text soonest, the end token not included; None when `at_most` do not do.
 
-        Two ways are tried: always the most closing character, which is what JSON needs; then, for grammars
-        that such a habit would keep in a loop, the most closing of those used least.
+        Ways are tried in turn: the most closing character that leaves a number or a word, which ends JSON and
+        most grammars; always the most closing one; and where such a habit stays in a loop, the most closing
+        of those used least.
         """
-        return self._way_out(at_most, weary=False) or self._way_out(at_most, weary=True)
+        for habit in (Leaving, Straight, Weary):
+            found = self._way_out(at_most, habit())
+            if found is not None:
+                return found
+        return None
 
-    def _way_out(self, at_most: int, *, weary: bool) -> list[int] | None:
+    def _way_out(self, at_most: int, habit: Habit) -> list[int] | None:
         trial = self.fork()
         tokens: list[int] = []
-        used: Counter[int] = Counter()
         while not trial.is_accepting:
-            step = trial.forced() or trial._soonest(used if weary else None)
+            step = trial.forced() or trial._soonest(habit)
             if not step or len(tokens) + len(step) > at_most:
                 return None
             if not all(trial._native.consume_token(token) for token in step):
                 return None  # a vocabulary without a token for some byte may lead nowhere
             tokens += step
-            used.update(step)
+            habit.has_gone(step)
         return tokens
 
-    def _soonest(self, used: Counter[int] | None) -> list[int]:
+    def _soonest(self, habit: Habit) -> list[int]:
         """One allowed token of a single character, or any allowed one where there is none."""
-        ranked = list(self._closers.items())  # the most closing first
-        if used is not None:
-            ranked.sort(key=lambda item: item[0] + WEARINESS * used[item[1]])
-        for _, token in ranked:
-            if self.allows(token):
-                return [token]
+        order = habit.ordered(self._closers)
+        if habit.looks_ahead:
+            for closer in order:
+                if self._ends_with(closer.token):
+                    return [closer.token]
+        for closer in order:
+            if self.allows(closer.token):
+                return [closer.token]
         found = np.flatnonzero(self._allowed())
         return [int(found[0])] if len(found) else []
+
+    def _ends_with(self, token: int) -> bool:
+        """Whether `token` may come next and makes the text valid."""
+        if not self.allows(token):
+            return False
+        trial = self.fork()
+        return bool(trial._native.consume_token(token)) and trial.is_accepting
 
     def _allowed(self) -> NDArray[np.bool_]:
         self._native.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
@@ -152,11 +160,7 @@ class GrammarCompiler:
             slices=LLTokenizer.json_slices(),
         )
         self._ends = frozenset(ends)
-        by_byte = {piece: token for token, piece in enumerate(pieces) if len(piece) == 1}
-        others = [bytes([code]) for code in range(0x20, 0x7F) if bytes([code]) not in CLOSERS]
-        self._closers = {
-            rank: by_byte[byte] for rank, byte in enumerate([*CLOSERS, *others]) if byte in by_byte
-        }
+        self._closers = closers({piece: token for token, piece in enumerate(pieces) if len(piece) == 1})
 
     def compile(self, constraint: Constraint) -> Matcher:
         """A matcher at the constraint's beginning.

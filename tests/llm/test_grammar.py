@@ -173,6 +173,21 @@ def test_an_answer_that_cannot_fit_is_refused_before_it_begins(compiler: Grammar
     assert refused.value.param == "max_tokens"
 
 
+@pytest.mark.parametrize(
+    ("grammar", "most"),
+    [
+        ('root ::= [0-9]+ "+" [0-9]+ "=" [0-9]+', 5),
+        ('root ::= [a-z]+ "@" [a-z]+ "." [a-z]{2,9}', 6),
+        ('root ::= ("item " [a-z0-9]+ "; ")+ "end"', 11),
+        ('root ::= [a-z0-9]+ "x"', 40),
+    ],
+)
+def test_a_grammar_is_left_soon(compiler: GrammarCompiler, grammar: str, most: int) -> None:
+    way_out = compiler.compile(GrammarConstraint(text=grammar, syntax="gbnf")).closing()
+    assert way_out is not None
+    assert len(way_out) <= most, text_of(way_out)
+
+
 def test_choices_go_their_own_ways(compiler: GrammarCompiler) -> None:
     first = Constrained(compiler.compile(RegexConstraint(pattern="a+|b+")), 10)
     second = first.fork()
