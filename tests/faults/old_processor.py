@@ -4,9 +4,11 @@ Run from the repository's root, with qemu-user and a C compiler installed; it ta
 
     python -m tests.faults.old_processor [EXECUTABLE] [CPU]
 
-The launcher is tried too, on CPU and on a processor that it must refuse. qemu-user knows no seccomp filters,
-so the check that the kernel refuses network sockets cannot hold there and is left out. The last line is JSON:
-`failed` must be empty. Exits with 77 where qemu is missing.
+The launcher is tried too, on CPU and on a processor that it must refuse. qemu-user itself ends large
+programs with many threads by SIGSEGV now and then, with `max` for CPU as well, which leaves nothing out:
+the self-test is tried up to ATTEMPTS times, every attempt is told, and every check must hold in one of
+them. qemu-user knows no seccomp filters, so the check that the kernel refuses network sockets cannot hold
+there and is left out. The last line is JSON: `failed` must be empty. Exits with 77 where qemu is missing.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ EXECUTABLE = HERE.parents[1] / "dist" / "hearth"
 CPU, TOO_OLD = "Nehalem", "core2duo"
 MISSING = 77
 MOST_SECONDS = 1800
+ATTEMPTS = 6
 NEEDS_SECCOMP = "network socket"
 
 
@@ -58,18 +61,24 @@ def rehearse(executable: Path, cpu: str, qemu: str, directory: Path) -> int:
     subprocess.run(compile_shim, check=True)
     environment |= {"HEARTH_BUNDLE": str(executable), "REHEARSED_QEMU": qemu, "REHEARSED_CPU": cpu}
     guest = ["-E", f"LD_PRELOAD={shim}", "-E", f"LD_LIBRARY_PATH={program / '_internal'}"]
-    done = subprocess.run(
-        [qemu, "-cpu", cpu, *guest, program / "hearth", "selftest", "--json"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=MOST_SECONDS,
-    )
-    checks = json.loads(done.stdout)
-    for check in checks:
-        print(f"{check['seconds']:8.1f} s  {check['name']}  {check['problem']}")
-    failed += [c["name"] for c in checks if c["problem"] and NEEDS_SECCOMP not in c["name"]]
-    print(json.dumps({"cpu": cpu, "checks": len(checks), "failed": failed}))
+    attempts = 0
+    checks: dict[str, str] = {}  # what was wrong with each the last time, empty once it has held
+    while attempts < ATTEMPTS and (not checks or any(checks.values())):
+        attempts += 1
+        done = subprocess.run(
+            [qemu, "-cpu", cpu, *guest, program / "hearth", "selftest", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=MOST_SECONDS,
+        )
+        for check in json.loads(done.stdout):
+            name, problem = check["name"], check["problem"]
+            print(f"{attempts}: {check['seconds']:8.1f} s  {name}  {problem}", flush=True)
+            if NEEDS_SECCOMP not in name:
+                checks[name] = problem if checks.get(name, problem) else ""
+    failed += [name for name, problem in checks.items() if problem]
+    print(json.dumps({"cpu": cpu, "attempts": attempts, "checks": len(checks), "failed": failed}))
     return 1 if failed else 0
 
 
