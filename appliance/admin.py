@@ -215,7 +215,7 @@ class Whoami(Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
 
 
-JobKind = Literal["import", "verify"]
+JobKind = Literal["import", "verify", "fetch"]
 JobState = Literal["running", "done", "failed", "cancelled"]
 
 
@@ -243,6 +243,26 @@ class ModelJobList(Struct, frozen=True, kw_only=True):
     """Newest first."""
 
     data: tuple[ModelJob, ...]
+
+
+class CatalogueModel(Struct, frozen=True, kw_only=True):
+    """A model that Hearth knows where to fetch. `packs`: those it belongs to; `is_here`: it is installed."""
+
+    name: str
+    role: str
+    bytes: int
+    licence: str
+    languages: tuple[str, ...]
+    description: str
+    packs: tuple[str, ...]
+    is_here: bool
+
+
+class ModelCatalogue(Struct, frozen=True, kw_only=True):
+    """`refusal`: why nothing may be fetched here; empty where it may."""
+
+    data: tuple[CatalogueModel, ...]
+    refusal: str
 
 
 class FoundModel(Struct, frozen=True, kw_only=True):

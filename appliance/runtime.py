@@ -115,7 +115,9 @@ class Runtime:
         self.router = self._open_router()
         self._source = source
         self.examining = asyncio.Lock()  # the doctor looks once at a time
-        self._stock = Stock(source.store, self._take_in) if isinstance(source, Library) else None
+        self._stock = (
+            Stock(source, self._take_in, self._why_no_fetch) if isinstance(source, Library) else None
+        )
         self.tools = Tools(settings.tools, self.guard.check, self._audit_call)
         self._watching: asyncio.Task[None] | None = None
         self._sampling: asyncio.Task[None] | None = None
@@ -235,6 +237,19 @@ class Runtime:
         routing = self.settings.routing
         self.router.reload(routing, self._local_models(routing.local_quality))
         return True
+
+    def _why_no_fetch(self) -> str:
+        """Why models may not be fetched; empty where they may."""
+        if self.guard.is_offline:
+            return (
+                "the mode is offline, so nothing is fetched: bring models in from a disk or a stick, run "
+                "`hearth models pull` with the server stopped, or set routing.mode = 'hybrid'"
+            )
+        if self.settings.pull == "never":
+            return (
+                "pull = 'never' forbids it: set pull = 'missing', or bring models in from a disk or a stick"
+            )
+        return ""
 
     def _audit_call(self, call: CallRecord) -> None:
         if self.audit is None:

@@ -1,4 +1,4 @@
-"""The models on this machine's disks: what a folder or stick holds, bringing one in, and checking them.
+"""The models on this machine's disks: what a folder or stick holds, bringing one in, fetching, checking them.
 
 Long steps are jobs: each runs on a thread, tells how far it is, can be cancelled, and ends exactly once.
 Knows the model store, not what is served; `on_installed` is told, on the event loop, of each model that came.
@@ -17,15 +17,18 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from appliance.admin import Folder, FoundModel, JobKind, ModelJob
-from appliance.errors import Conflict, HearthError, InvalidValue, NotFound
+from appliance.admin import CatalogueModel, Folder, FoundModel, JobKind, ModelCatalogue, ModelJob
+from appliance.errors import Conflict, Forbidden, HearthError, InvalidValue, NotFound
 from models.add import add
 from models.errors import ModelError
 from models.gguf import is_gguf
+from models.library import Library
+from models.pack import PACKS, catalogue, load_pack
 from models.progress import Advance, Event
-from models.store import Installed, Store
+from models.store import Installed
 
 KEPT_JOBS = 50
+LOCK_SECONDS = 600.0  # that a fetch waits for another process which changes the store
 RUNNING_JOBS = 2
 FOLDER_ENTRIES = 500
 GRAPHS = ("model.onnx", "onnx/model.onnx", "model_quantized.onnx", "onnx/model_quantized.onnx")
@@ -37,11 +40,17 @@ class _Stopped(Exception):
 
 
 class Stock:
-    """`on_installed` serves a model that came, or says with False that only a restart will."""
+    """`on_installed` serves a model that came, or says with False that only a restart will. `refusal`: why
+    nothing may be fetched from elsewhere now; empty where it may.
+    """
 
-    def __init__(self, store: Store, on_installed: Callable[[Installed], bool]) -> None:
-        self._store = store
+    def __init__(
+        self, library: Library, on_installed: Callable[[Installed], bool], refusal: Callable[[], str]
+    ) -> None:
+        self._library = library
+        self._store = library.store
         self._on_installed = on_installed
+        self._refusal = refusal
         self._jobs: OrderedDict[str, ModelJob] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
@@ -71,6 +80,25 @@ class Stock:
             is_cut=max(len(folders), len(models)) > FOLDER_ENTRIES,
         )
 
+    def catalogue(self) -> ModelCatalogue:
+        """The models that could be fetched; blocks."""
+        packs = [load_pack(name) for name in PACKS]
+        here = {model.name for model in self._library.list()}
+        models = tuple(
+            CatalogueModel(
+                name=model.name,
+                role=model.role,
+                bytes=model.bytes,
+                licence=model.licence,
+                languages=model.languages,
+                description=model.description,
+                packs=tuple(pack.name for pack in packs if model in pack.models),
+                is_here=model.name in here,
+            )
+            for model in catalogue().models()
+        )
+        return ModelCatalogue(data=models, refusal=self._refusal())
+
     def jobs(self) -> tuple[ModelJob, ...]:
         """Newest first."""
         return tuple(reversed(self._jobs.values()))
@@ -97,6 +125,40 @@ class Stock:
             return add(self._store, source, name, tell)
 
         return self._begin("import", name or source.stem, work)
+
+    def fetch(self, model: str) -> ModelJob:
+        """Begins to fetch a model of the catalogue. Raises Conflict, Forbidden, NotFound."""
+        self._require_fetching()
+        try:
+            manifest = catalogue().get(model)
+        except ModelError as error:
+            raise NotFound(error.message, param="model") from error
+
+        def work(tell: Callable[[Event], None]) -> Installed:
+            from models.pull import pull  # with a network client, which no start needs
+
+            return pull(self._store, manifest, progress=tell, wait=LOCK_SECONDS)
+
+        return self._begin("fetch", model, work)
+
+    def fetch_pack(self, name: str) -> ModelJob:
+        """The same for all models of a pack that are not here."""
+        self._require_fetching()
+        try:
+            pack = load_pack(name)
+        except ModelError as error:
+            raise NotFound(error.message, param="pack") from error
+
+        def work(tell: Callable[[Event], None]) -> list[Installed]:
+            from models.pull import pull_pack
+
+            return list(pull_pack(self._store, pack, progress=tell, wait=LOCK_SECONDS).installed)
+
+        return self._begin("fetch", name, work)
+
+    def _require_fetching(self) -> None:
+        if reason := self._refusal():
+            raise Forbidden(reason)
 
     def verify(self, name: str) -> ModelJob:
         """Begins to hash every file of an installed model. Raises Conflict, NotFound."""
@@ -165,6 +227,9 @@ class Stock:
         if isinstance(result, Installed):
             is_served = self._on_installed(result)
             self._change(id, state="done", model=result.name, is_served=is_served)
+        elif isinstance(result, list):
+            served = [self._on_installed(model) for model in result]
+            self._change(id, state="done", is_served=any(served))
         elif isinstance(result, tuple) and result:
             wrong = "; ".join(result)
             self._change(id, state="failed", error=f"{wrong}: bring the model in again, or pull it")

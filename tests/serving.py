@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ import httpx
 import psutil
 
 from appliance import paths
-from models.store import Store
+from models.store import Installed, Store
 
 CHAT = "smollm2-135m-instruct"
 EMBED = "all-minilm-l6-v2"
@@ -49,6 +50,18 @@ def missing_models(names: Iterable[str]) -> list[str]:
         for name in names
         if name not in installed or not all(store.holds(file) for file in installed[name].manifest.files)
     ]
+
+
+def share_files(name: str, own: Store) -> Installed:
+    """The files of a model of the tests lie in `own` too, without a copy where that goes; no record has it."""
+    shared = Store(store_directory())
+    model = shared.get(name)
+    for file in model.manifest.files:
+        try:
+            os.link(shared.blob(file.sha256), own.blob(file.sha256))
+        except OSError:
+            shutil.copyfile(shared.blob(file.sha256), own.blob(file.sha256))
+    return model
 
 
 def own_environment(home: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from appliance.api.answer import json_body
 from appliance.api.context import read_request, runtime_of
 from appliance.api.operation import Operation
 from appliance.api.query import read_query
+from appliance.errors import InvalidValue
 
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -42,6 +43,27 @@ async def list_folder(http: Request) -> Response:
 async def import_model(http: Request) -> Response:
     body = await read_request(http, ImportBody)
     return json_body(runtime_of(http).stock.bring_in(body.path, body.name))
+
+
+class FetchBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Either `model`, one of the catalogue, or `pack`: tiny or starter."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=96)] | None = None
+    pack: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+async def list_catalogue(http: Request) -> Response:
+    return json_body(await asyncio.to_thread(runtime_of(http).stock.catalogue))
+
+
+async def fetch_model(http: Request) -> Response:
+    body = await read_request(http, FetchBody)
+    stock = runtime_of(http).stock
+    if body.model is not None and body.pack is None:
+        return json_body(stock.fetch(body.model))
+    if body.pack is not None and body.model is None:
+        return json_body(stock.fetch_pack(body.pack))
+    raise InvalidValue("give either model or pack, and not both", param="model")
 
 
 async def verify_model(http: Request) -> Response:
@@ -79,6 +101,25 @@ STOCK_OPERATIONS = (
         admin.ModelJob,
         ImportBody,
         errors=(400, 409, 503),
+        access="admin",
+    ),
+    Operation(
+        "GET",
+        "/admin/v1/catalogue",
+        list_catalogue,
+        "The models that can be fetched where there is a network, and whether that is allowed",
+        admin.ModelCatalogue,
+        errors=(503,),
+        access="operator",
+    ),
+    Operation(
+        "POST",
+        "/admin/v1/models/fetch",
+        fetch_model,
+        "Begin to fetch a model of the catalogue, or a pack",
+        admin.ModelJob,
+        FetchBody,
+        errors=(400, 403, 404, 409, 503),
         access="admin",
     ),
     Operation(

@@ -139,9 +139,17 @@ class Client:
     def import_model(self, path: str, name: str | None = None) -> admin.ModelJob:
         """Begin to bring in a model from the server's disk; `model_job` tells how far it is."""
         body = {"path": path} | ({"name": name} if name is not None else {})
-        return msgspec.json.decode(
-            self._request("POST", "/admin/v1/models/import", body).content, type=admin.ModelJob
-        )
+        return self._told("/admin/v1/models/import", body, admin.ModelJob)
+
+    def catalogue(self) -> admin.ModelCatalogue:
+        return self._ask("GET", "/admin/v1/catalogue", admin.ModelCatalogue)
+
+    def fetch_model(self, model: str) -> admin.ModelJob:
+        """Begin to fetch a model of the catalogue. Raises RemoteError where that is not allowed."""
+        return self._told("/admin/v1/models/fetch", {"model": model}, admin.ModelJob)
+
+    def fetch_pack(self, pack: str) -> admin.ModelJob:
+        return self._told("/admin/v1/models/fetch", {"pack": pack}, admin.ModelJob)
 
     def verify_model(self, model: str) -> admin.ModelJob:
         """Begin to hash a model's files."""
@@ -270,6 +278,9 @@ class Client:
     def _ask(self, method: str, path: str, kind: type[Record], body: msgspec.Struct | None = None) -> Record:
         sent = None if body is None else msgspec.to_builtins(body)
         return msgspec.json.decode(self._request(method, path, sent).content, type=kind)
+
+    def _told(self, path: str, body: dict[str, Any], kind: type[Record]) -> Record:
+        return msgspec.json.decode(self._request("POST", path, body).content, type=kind)
 
     def _get(self, path: str) -> Any:
         return self._request("GET", path).json()

@@ -10,6 +10,9 @@ import pytest
 
 from appliance.admin import ModelJob
 from appliance.client import Client, RemoteError
+from models.store import Store
+from tests.conftest import require
+from tests.serving import CHAT, share_files
 from tests.tiny_model import tiny_gguf
 from tests.tiny_server import StartTiny, TinyServer
 
@@ -68,6 +71,45 @@ def test_a_model_is_brought_in_and_answers_without_a_restart(
     assert tiny.ask("dan").status_code == 200
     assert client.model_status("dan").state == "ready"
     assert client.model_jobs()[0] == job
+
+
+def test_the_catalogue_says_what_is_here_and_why_nothing_is_fetched(client: Client) -> None:
+    found = client.catalogue()
+    assert "offline" in found.refusal
+    models = {model.name: model for model in found.data}
+    assert models["smollm2-135m-instruct"].packs == ("tiny",)
+    assert not models["smollm2-135m-instruct"].is_here
+    for ask in (lambda: client.fetch_model("smollm2-135m-instruct"), lambda: client.fetch_pack("tiny")):
+        with pytest.raises(RemoteError) as raised:
+            ask()
+        assert raised.value.detail_code == "forbidden"
+    assert client.model_jobs() == ()
+
+
+@pytest.mark.parametrize("body", [{}, {"model": "ada", "pack": "tiny"}, {"model": ""}, {"models": "ada"}])
+def test_a_fetch_names_one_thing(tiny: TinyServer, body: dict[str, str]) -> None:
+    assert tiny.http.post("/admin/v1/models/fetch", json=body).status_code == 400
+
+
+def test_a_model_of_the_catalogue_is_fetched_and_answers(start_tiny: StartTiny) -> None:
+    """Its files are in the store already, so that nothing has to leave this machine."""
+    require((CHAT,))
+    tiny = start_tiny("routing.mode=hybrid", "pull=missing", "generator.memory=0")
+    share_files(CHAT, Store(tiny.home / "models"))
+    with Client(tiny.url) as client:
+        assert client.catalogue().refusal == ""
+        with pytest.raises(RemoteError, match="nobody"):
+            client.fetch_model("nobody")
+        job = ended(client, client.fetch_model(CHAT))
+        assert (job.state, job.kind, job.model, job.is_served, job.error) == (
+            "done",
+            "fetch",
+            CHAT,
+            True,
+            None,
+        )
+        assert {model.name for model in client.catalogue().data if model.is_here} == {CHAT}
+        assert tiny.ask(CHAT).status_code == 200
 
 
 def test_the_files_of_a_model_are_verified(tiny: TinyServer, client: Client) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from models.store import Store
+from tests.conftest import require
+from tests.serving import CHAT, share_files
 from tests.tiny_model import tiny_gguf
 from tests.tiny_server import StartTiny, TinyServer, held, long_answer
 from tests.tui.operating import WIDE, operated, operating
@@ -39,6 +42,24 @@ async def test_a_model_is_pinned_and_unloaded(tiny: TinyServer) -> None:
         await operator.sees_no("⚓")
         await operator.press("u")
         await operator.until(lambda: tiny.states()["ada"] == "unloaded", "ada unloaded")
+
+
+@operated
+async def test_models_are_fetched_where_the_mode_allows_it(start_tiny: StartTiny, tiny: TinyServer) -> None:
+    require((CHAT,))
+    async with operating(tiny.url, WIDE) as operator:
+        await operator.press("2", "f")
+        await operator.sees(
+            "Nothing is fetched from a network here.", "the mode is offline", "hearth models pull"
+        )
+    online = start_tiny("routing.mode=hybrid", "pull=missing", "generator.memory=0")
+    share_files(CHAT, Store(online.home / "models"))  # so that nothing has to leave this machine
+    async with operating(online.url, WIDE) as operator:
+        await operator.press("2", "f")
+        await operator.sees("Fetch from the network", "pack tiny", "pack starter", CHAT)
+        await operator.press(*["down"] * 3, "enter")
+        await operator.sees(f"{CHAT} is here and can be asked")
+        assert online.states()[CHAT] == "unloaded"
 
 
 @operated

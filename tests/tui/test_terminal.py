@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from appliance import paths
 from models.store import Store
 from tests.conftest import require
-from tests.serving import CHAT, EMBED, RERANK, Served, own_environment, store_directory
+from tests.serving import CHAT, EMBED, RERANK, Served, own_environment, share_files
 from tests.tiny_model import tiny_gguf
 from tests.tui.terminal import Terminal
 
@@ -22,14 +21,9 @@ PASSAGE = "The command `dpkg -L package` lists the files of an installed package
 
 def own_store(home: Path) -> None:
     """A store that may be changed, with the tests' models: the same files, without a copy where that goes."""
-    shared, own = Store(store_directory()), Store(home / "models")
+    own = Store(home / "models")
     for name in MODELS:
-        model = shared.get(name)
-        for file in model.manifest.files:
-            try:
-                os.link(shared.blob(file.sha256), own.blob(file.sha256))
-            except OSError:
-                shutil.copyfile(shared.blob(file.sha256), own.blob(file.sha256))
+        model = share_files(name, own)
         own.install(model.manifest, model.origin)
 
 

@@ -33,6 +33,7 @@ class Models(ModelsWork):
         Binding("u", "unload", "models.unload"),
         Binding("k", "pin", "models.pin"),
         Binding("i", "import_model", "models.import"),
+        Binding("f", "fetch", "models.fetch"),
         Binding("v", "verify", "models.verify"),
         Binding("t", "try_it", "models.try"),
     ]
@@ -121,6 +122,10 @@ class Models(ModelsWork):
     @flow
     async def action_import_model(self) -> None:
         await self.bring_in()
+
+    @flow
+    async def action_fetch(self) -> None:
+        await self.fetch()
 
     @flow
     async def action_verify(self) -> None:

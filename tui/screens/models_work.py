@@ -5,13 +5,18 @@ Knows no table: the screen shows what has become of it by its feeds.
 
 from __future__ import annotations
 
-from appliance.admin import ModelJob
+from rich.cells import cell_len
+
+from appliance.admin import ModelCatalogue, ModelJob
 from appliance.client import RemoteError
+from tui import format
 from tui.dialogs.folder import Chosen, FolderQuestion
+from tui.dialogs.pick import Pick
 from tui.dialogs.text import TextQuestion
 from tui.language import say
 from tui.screens.base import HearthScreen
 
+MODEL, PACK = "model", "pack"
 GOING = ("loading", "waiting", "unloading")
 
 
@@ -60,6 +65,24 @@ class ModelsWork(HearthScreen):
                 return chosen
             self._folder = chosen.path
 
+    async def fetch(self) -> None:
+        """A model or a pack of the catalogue, over the network of the server's machine."""
+        found = await self.call(lambda client: client.catalogue(), say("models.asking_catalogue"))
+        if found.refusal:
+            self.show_problem(say("models.no_fetch"), found.refusal)
+            return
+        chosen = await self.app.push_screen_wait(Pick(say("models.fetch_title"), offers(found)))
+        if chosen is None:
+            return
+        kind, _, name = chosen.partition(":")
+        what = say("models.fetching", name=name)
+        job = await self.call(
+            lambda client: client.fetch_pack(name) if kind == PACK else client.fetch_model(name), what
+        )
+        job = await self.watch_job(job, what)
+        self.models_changed()
+        self.notify(say("models.fetched" if job.is_served else "models.fetched_for_restart", name=name))
+
     async def watch_job(self, job: ModelJob, what: str) -> ModelJob:
         """The job when it has ended well. Raises RemoteError."""
         id = job.id
@@ -83,3 +106,21 @@ class ModelsWork(HearthScreen):
 
     def models_changed(self) -> None:
         self.hearth.feeds.refresh("models", "status")
+
+
+def offers(found: ModelCatalogue) -> dict[str, str]:
+    """What can be fetched: packs that miss something first, then models, by what is answered."""
+    packs = dict.fromkeys(pack for model in found.data for pack in model.packs)
+    rows: dict[str, tuple[str, str]] = {}
+    for pack in packs:
+        missing = [model for model in found.data if pack in model.packs and not model.is_here]
+        if missing:
+            size = format.size(sum(model.bytes for model in missing))
+            told = say("models.pack_offer", count=len(missing), size=size)
+            rows[f"{PACK}:{pack}"] = (say("models.pack", name=pack), told)
+    for model in found.data:
+        state = say("models.here") if model.is_here else format.size(model.bytes)
+        facts = (say(f"role.{model.role}"), state, model.licence)
+        rows[f"{MODEL}:{model.name}"] = (model.name, " · ".join(facts))
+    width = 2 + max((cell_len(name) for name, _ in rows.values()), default=0)
+    return {key: f"{format.fit(name, width)}{told}" for key, (name, told) in rows.items()}

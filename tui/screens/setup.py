@@ -31,7 +31,13 @@ from tui.widgets.table import LiveTable
 STEPS = ("models", "address", "key", "ready")
 COLUMNS = ("model", "does", "memory", "verdict")
 # what can be done → the step where it can
-ACTIONS = {"try_all": "models", "import_model": "models", "change_port": "address", "make_key": "key"}
+ACTIONS = {
+    "try_all": "models",
+    "import_model": "models",
+    "fetch": "models",
+    "change_port": "address",
+    "make_key": "key",
+}
 ADMIN = "admin"
 
 
@@ -41,6 +47,7 @@ class Setup(ModelsWork):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "try_all", "setup.try_all"),
         Binding("i", "import_model", "models.import"),
+        Binding("f", "fetch", "models.fetch"),
         Binding("p", "change_port", "setup.change_port"),
         Binding("k", "make_key", "setup.make_key"),
         Binding("n,right", "next", "setup.next"),
@@ -200,6 +207,10 @@ class Setup(ModelsWork):
     @flow
     async def action_import_model(self) -> None:
         await self.bring_in()
+
+    @flow
+    async def action_fetch(self) -> None:
+        await self.fetch()
 
     @flow
     async def action_change_port(self) -> None:
