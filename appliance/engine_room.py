@@ -67,6 +67,7 @@ def load_draft_model(order: GeneratorOrder, backend: native.LlamaBackend) -> Dra
         weights=file.weights,
         weights_offset=file.offset,
         weights_bytes=file.bytes,
+        cell_bytes=file.cell_bytes,
         slots=MOST_ROWS,
         batch_tokens=READ_AT_ONCE,
         adapters=(),

@@ -194,7 +194,13 @@ def _draft_model(
             f"generator.draft_models has {small} draft for {name}, but its vocabulary of "
             f"{small_facts.vocab_size:,} tokens is another than that of {facts.vocab_size:,}"
         )
-    file = DraftModelFile(name=small, weights=str(weights.path), offset=weights.start, bytes=weights.length)
+    file = DraftModelFile(
+        name=small,
+        weights=str(weights.path),
+        offset=weights.start,
+        bytes=weights.length,
+        cell_bytes=cell_bytes(small_facts, generator.cache_type),
+    )
     return file, small_facts
 
 

@@ -447,6 +447,7 @@ class DraftModelFile(Struct, frozen=True, kw_only=True):
     weights: str
     offset: int = 0
     bytes: int = 0
+    cell_bytes: int = 0  # of one token in its cache
 
 
 class GeneratorOrder(Struct, frozen=True, kw_only=True, tag="generator"):
