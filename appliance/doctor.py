@@ -174,11 +174,14 @@ def _disk() -> Iterator[Finding]:
 def _models(settings: Settings, library: Library, budget: int | None) -> Iterator[Finding]:
     try:
         installed = library.list()
-        missing = [] if library.carries(settings.pack) else _missing(settings.pack, library)
+        missing = _missing(settings, library, installed)
     except ModelError as error:
         yield Finding("Models", "store", error.message, "problem", "run `hearth models pull`")
         return
-    if missing:
+    if missing and settings.models:
+        text = f"{', '.join(missing)} is to be served, and not installed"
+        yield Finding("Models", "models", text, "problem", "install it, or take it out of `models`")
+    elif missing:
         yield Finding(
             "Models",
             f"pack {settings.pack}",
@@ -190,8 +193,13 @@ def _models(settings: Settings, library: Library, budget: int | None) -> Iterato
         yield _model(model, library, settings, budget)
 
 
-def _missing(pack: str, library: Library) -> list[str]:
-    return [model.name for model in load_pack(pack).models if not library.store.has(model)]
+def _missing(settings: Settings, library: Library, installed: list[Installed]) -> list[str]:
+    """What is to be served and is not there: of the models that the settings name, else of the pack."""
+    if settings.models:
+        return sorted(set(settings.models) - {model.name for model in installed})
+    if library.carries(settings.pack):
+        return []
+    return [model.name for model in load_pack(settings.pack).models if not library.store.has(model)]
 
 
 def _model(model: Installed, library: Library, settings: Settings, budget: int | None) -> Finding:

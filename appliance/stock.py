@@ -226,6 +226,8 @@ class Stock:
     def _finish(self, id: str, result: object) -> None:
         if isinstance(result, Installed):
             is_served = self._on_installed(result)
+            if not is_served:
+                self._tell(id, f"{result.name} is installed, and served from the server's next start on")
             self._change(id, state="done", model=result.name, is_served=is_served)
         elif isinstance(result, list):
             served = [self._on_installed(model) for model in result]
@@ -240,7 +242,11 @@ class Stock:
         if isinstance(event, Advance):
             self._change(id, file=event.file, done=event.done, total=event.total, eta=event.eta)
         else:
-            self._change(id, notices=(*self._jobs[id].notices, event.text))
+            self._tell(id, event.text)
+
+    def _tell(self, id: str, notice: str) -> None:
+        if id in self._jobs:
+            self._change(id, notices=(*self._jobs[id].notices, notice))
 
     def _change(self, id: str, **changes: object) -> None:
         if id in self._jobs:

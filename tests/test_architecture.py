@@ -229,6 +229,11 @@ def test_the_gateway_loads_no_engine_and_no_terminal_ui() -> None:
     assert not loaded & {"llama_cpp", "onnxruntime", "llguidance", "textual", "tui"}
 
 
+def test_the_gateway_starts_without_cryptography() -> None:
+    """Only issuers, client certificates and signatures need it, and it is slow to load."""
+    assert not loaded_by("appliance.cli.serve", "appliance.api.app") & {"cryptography", "jwt"}
+
+
 def test_a_worker_loads_its_own_engine_and_no_web() -> None:
     generator, encoder = loaded_by("appliance.generator"), loaded_by("appliance.encoder")
     assert "llama_cpp" in generator

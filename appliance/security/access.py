@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.config.access import Access as Settings
 from appliance.errors import NotAuthenticated
 from appliance.principal import LOCAL, Grant, Principal
-from appliance.security.certificates import Certificates
+from appliance.security.admitted import Admitted
 from appliance.security.keyring import Keyring, is_key
 from appliance.security.names import Names
 from appliance.security.rates import RateLimits
 from appliance.security.running import Running
-from appliance.security.tokens import Admitted, Tokens
 from appliance.store.keys import Key
+
+if TYPE_CHECKING:
+    from appliance.security.certificates import Certificates
+    from appliance.security.tokens import Tokens
 
 SAVE_SECONDS = 60.0
 
 
 class Doors(NamedTuple):
-    """What the settings of access come to."""
+    """What the settings of access come to. None: the settings name no issuer, no certificate."""
 
     settings: Settings
-    tokens: Tokens
-    certificates: Certificates
+    tokens: Tokens | None
+    certificates: Certificates | None
     names: Names
 
 
@@ -59,8 +62,8 @@ class Access:
         """What `reload` takes. Raises ConfigError."""
         return Doors(
             settings,
-            Tokens(settings.issuers),
-            Certificates(settings.certificates),
+            _tokens(settings),
+            _certificates(settings),
             Names(settings.hosts, settings.origins),
         )
 
@@ -81,7 +84,7 @@ class Access:
 
     @property
     def has_credentials(self) -> bool:
-        return self.keyring.has_keys or bool(self._doors.tokens) or bool(self._doors.certificates)
+        return self.keyring.has_keys or any((self._doors.tokens, self._doors.certificates))
 
     @property
     def needs_credential(self) -> bool:
@@ -113,8 +116,8 @@ class Access:
         """
         if is_key(principal.credential):
             return self.keyring.principal(principal.credential)
-        knows = (self._doors.tokens.knows, self._doors.certificates.knows)
-        if principal.credential and not any(each(principal) for each in knows):
+        doors = (self._doors.tokens, self._doors.certificates)
+        if principal.credential and not any(door.knows(principal) for door in doors if door is not None):
             raise NotAuthenticated(f"the settings know nobody called {principal.name!r} any more")
         return principal
 
@@ -152,3 +155,22 @@ class Access:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await asyncio.to_thread(self.keyring.save_uses)
+
+
+# Both are imported here: PyJWT and X.509 cost every start 40 ms, and few servers have issuers or certificates.
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    if not settings.issuers:
+        return None
+    from appliance.security.tokens import Tokens
+
+    return Tokens(settings.issuers)
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    if not settings.certificates:
+        return None
+    from appliance.security.certificates import Certificates
+
+    return Certificates(settings.certificates)

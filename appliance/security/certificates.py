@@ -14,8 +14,8 @@ from cryptography.x509 import load_der_x509_certificate
 from appliance.config.access import Certificate
 from appliance.errors import ConfigError, NotAuthenticated
 from appliance.principal import Principal
+from appliance.security.admitted import Admitted
 from appliance.security.allowance import grant_of
-from appliance.security.tokens import Admitted
 
 
 class Certificates:
@@ -28,9 +28,6 @@ class Certificates:
                     f"access.certificates {each.name!r} needs either a fingerprint or a subject"
                 )
         self._known = known
-
-    def __bool__(self) -> bool:
-        return bool(self._known)
 
     def knows(self, principal: Principal) -> bool:
         return any(principal.id == f"cert:{each.name}" for each in self._known)

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from appliance.config.access import Issuer
 from appliance.errors import ConfigError, NotAuthenticated
 from appliance.principal import ROLES, Grant, Principal, Role
+from appliance.security.admitted import Admitted
 from appliance.security.allowance import grant_of
 
 LONGEST_TOKEN = 8192
@@ -34,13 +35,6 @@ LEAST_RSA_BITS = 2048
 BROKEN = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
-class Admitted(NamedTuple):
-    """Who came in, and when that ends by itself (Unix seconds)."""
-
-    principal: Principal
-    expires_at: float | None
-
-
 class Tokens:
     """Reads the issuers' keys at once. Raises ConfigError naming the file that holds no fitting key."""
 
@@ -49,9 +43,6 @@ class Tokens:
         self._issuers: dict[str, list[tuple[Issuer, Any]]] = {}
         for issuer in issuers:
             self._issuers.setdefault(issuer.issuer, []).append((issuer, read_key(issuer)))
-
-    def __bool__(self) -> bool:
-        return bool(self._issuers)
 
     def knows(self, principal: Principal) -> bool:
         """Whether its issuer is still believed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from appliance.admin import ModelJob
 from appliance.client import Client, RemoteError
 from models.store import Store
 from tests.conftest import require
-from tests.serving import CHAT, share_files
+from tests.serving import CHAT, EMBED, share_files, store_directory
 from tests.tiny_model import tiny_gguf
 from tests.tiny_server import StartTiny, TinyServer
 
@@ -110,6 +111,17 @@ def test_a_model_of_the_catalogue_is_fetched_and_answers(start_tiny: StartTiny) 
         )
         assert {model.name for model in client.catalogue().data if model.is_here} == {CHAT}
         assert tiny.ask(CHAT).status_code == 200
+
+
+def test_a_model_that_waits_for_a_restart_is_told_so(client: Client, tmp_path: Path) -> None:
+    require([EMBED])
+    installed = Store(store_directory())
+    for file in ("model.onnx", "tokenizer.json"):
+        (tmp_path / "embedder").mkdir(exist_ok=True)
+        shutil.copy(installed.path(EMBED, file), tmp_path / "embedder" / file)
+    job = ended(client, client.import_model(str(tmp_path / "embedder")))
+    assert (job.state, job.is_served) == ("done", False), job
+    assert job.notices[-1] == "embedder is installed, and served from the server's next start on"
 
 
 def test_the_files_of_a_model_are_verified(tiny: TinyServer, client: Client) -> None:

@@ -126,6 +126,23 @@ def test_doctor_reports_and_finds_the_models(tmp_path: Path) -> None:
     assert "fits" in findings["Models", CHAT]["text"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (f'models = ["{CHAT}"]', None),
+        ('models = ["nobody"]', "nobody is to be served, and not installed"),
+    ],
+)
+def test_doctor_looks_for_the_models_that_are_to_be_served(
+    settings: str, told: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "hearth.toml").write_text(settings + '\npack = "starter"\n')
+    done = run_hearth("doctor", "--json", home=tmp_path)
+    labels = {entry["label"]: entry["text"] for entry in json.loads(done.stdout)}
+    assert labels.get("models") == told, done.stdout
+    assert "pack starter" not in labels
+
+
 def test_models_list_show_and_verify(tmp_path: Path) -> None:
     listed = run_hearth("models", "list", home=tmp_path)
     assert EMBED in listed.stdout

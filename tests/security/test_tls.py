@@ -235,8 +235,6 @@ def test_certificates_by_fingerprint_and_subject(tmp_path: Path, authority: Auth
         assert admitted.principal.id == "cert:s"
         assert admitted.expires_at == certificate.not_valid_after_utc.timestamp()
         assert found.knows(admitted.principal)
-        assert found
-    assert not Certificates([])
     for ended in (b"", b"no certificate", der[:-5]):
         with pytest.raises(NotAuthenticated, match="cannot be read"):
             Certificates([Certificate(name="s", subject="*")]).authenticate(ended)
