@@ -38,9 +38,10 @@ test-models: setup-dev
 test: test-models ## Set up and pass the tests (PYTEST_ARGS='-k words')
 	@$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
 
-clients: ## Test with LangChain, LiteLLM, LlamaIndex and schemathesis, on the pack starter (500 MB more to install)
+clients: test-models ## Test with every client: those of make test, and LangChain, LiteLLM, LlamaIndex on the pack starter (500 MB more to install)
 	@$(BOOTSTRAP) clients
 	@$(VENV_PYTHON) -m appliance models pull --pack starter
+	@$(VENV_PYTHON) -m pytest tests/clients --ignore tests/clients/ecosystem $(PYTEST_ARGS)
 	@.venv-clients/bin/python -m pytest -c tests/clients/ecosystem/pytest.ini tests/clients/ecosystem $(PYTEST_ARGS)
 
 check: setup-dev ## Lint, formatting and strict types

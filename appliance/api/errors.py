@@ -117,9 +117,9 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
         return error_response(stranger, path)  # who may not come in is not told what there is
     typed: HearthError
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        typed = MethodNotAllowed(f"{path} does not take {method}")
+        typed = refusal(method, path) or MethodNotAllowed(f"{path} does not take {method}")
     elif error.status_code == HTTPStatus.NOT_FOUND:
-        typed = refusal(path) or NotFound(
+        typed = refusal(method, path) or NotFound(
             f"there is no {path} on this server; see /openapi.json for what there is", code="path_not_found"
         )
     else:

@@ -19,8 +19,8 @@ from appliance.api.trail import trail_in
 from appliance.errors import Forbidden, NotAuthenticated
 from appliance.principal import Principal, Rates
 from appliance.runtime import Runtime
-from appliance.security.rates import Left, RateLimited
 from appliance.security.admitted import Admitted
+from appliance.security.rates import Left, RateLimited
 
 CERTIFICATE_KEY = "hearth.certificate"  # in a scope: the client's certificate (DER), proven by the handshake
 UNCOUNTED = frozenset(("/health", "/healthz", "/readyz"))  # what watches a server is not to use up a limit

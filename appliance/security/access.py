@@ -157,7 +157,7 @@ class Access:
             await asyncio.to_thread(self.keyring.save_uses)
 
 
-# Both are imported here: PyJWT and X.509 cost every start 40 ms, and few servers have issuers or certificates.
+# Imported here: PyJWT and X.509 cost every start 40 ms, and few servers have issuers or certificates.
 
 
 def _tokens(settings: Settings) -> Tokens | None:

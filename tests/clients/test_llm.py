@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import StartServer
 from tests.serving import CHAT, Served
 
 ENTRY = """
@@ -27,19 +28,29 @@ ENTRY = """
 
 @pytest.fixture
 def home(tmp_path: Path, server: Served) -> Path:
-    (tmp_path / "extra-openai-models.yaml").write_text(ENTRY.format(model=CHAT, url=server.url), "utf-8")
-    return tmp_path
+    return home_for(server, tmp_path)
+
+
+def home_for(served: Served, home: Path) -> Path:
+    (home / "extra-openai-models.yaml").write_text(ENTRY.format(model=CHAT, url=served.url), "utf-8")
+    return home
+
+
+def begun(home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "llm", *words],
+        env=os.environ | {"LLM_USER_PATH": str(home), "OPENAI_API_KEY": "unused"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def llm(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "llm", *words],
-        env=os.environ | {"LLM_USER_PATH": str(home), "OPENAI_API_KEY": "unused"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with begun(home, *words) as process:
+        stdout, stderr = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 
 def test_prompts_whole_and_streamed(home: Path) -> None:
@@ -65,3 +76,17 @@ def test_completion_models_and_errors(home: Path) -> None:
     refused = llm(home, "word " * 20_000, "-m", "hearth")
     assert refused.returncode != 0
     assert "context" in refused.stderr
+
+
+def test_a_cut_stream_ends_in_an_error(start_server: StartServer, tmp_path: Path) -> None:
+    served = start_server("generator.context_length=4096")
+    home = tmp_path / "llm"
+    home.mkdir()
+    asked = ("Count for ever.", "-m", "hearth", "-o", "max_tokens", "4000")
+    with begun(home_for(served, home), *asked) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(12)
+        served.worker("generator").kill()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "the model's process ended" in stderr

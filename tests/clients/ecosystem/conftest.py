@@ -6,6 +6,7 @@ installed: the server is the program in .venv, as these clients would meet it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from tests.conftest import require
 from tests.serving import EMBED, MULTILINGUAL, Served
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or its import asks GitHub
 
 QWEN = "qwen2.5-coder-0.5b-instruct"
 PROGRAM = [str(Path(__file__).parents[3] / ".venv" / "bin" / "python"), "-m", "appliance"]
