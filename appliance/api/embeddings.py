@@ -12,6 +12,7 @@ from appliance.api.context import read_request
 from appliance.api.encoding import embed, rows
 from appliance.api.inputs import inputs
 from appliance.api.replies import Embedding, EmbeddingList, TokenUsage
+from appliance.api.rules import USER_RULES, apply
 from appliance.api.schemas import MAX_INPUTS, EmbeddingRequest
 from appliance.records import Embeddings
 
@@ -19,9 +20,7 @@ from appliance.records import Embeddings
 async def create_embeddings(http: Request) -> Response:
     request = await read_request(http, EmbeddingRequest)
     texts = inputs(request.input, "input", at_most=MAX_INPUTS)
-    warnings = []
-    if request.user is not None:
-        warnings.append("user is ignored: requests are not tracked by user")
+    warnings = list(apply(request, USER_RULES))
     answer, route = await embed(
         http,
         request.model,

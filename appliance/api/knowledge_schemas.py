@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from appliance.api.rules import Rule, is_empty
 from appliance.api.schemas import Metadata
 
 Name = Annotated[str, Meta(max_length=256)]
@@ -73,6 +74,9 @@ class SearchVectorStore(Struct, forbid_unknown_fields=True, kw_only=True):
     ranking_options: RankingOptions | None = None
     rewrite_query: bool | None = None
     timings: bool | None = None
+
+
+SEARCH_RULES = (Rule("rewrite_query", is_empty, "questions are searched as they stand", refuses=False),)
 
 
 class ReindexVectorStore(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -25,11 +25,12 @@ CHAT_RULES = (
     Rule("user", never, "requests are not tracked by user", refuses=False),
 )
 COMPLETION_RULES = (
-    Rule("echo", lambda v: v is False, "echoing the prompt is not served yet"),
-    Rule("best_of", lambda v: v == 1, "choosing the best of several answers is not served yet"),
-    Rule("suffix", is_empty, "filling in the middle is not served yet"),
+    Rule("echo", lambda v: v is False, "the prompt is not repeated"),
+    Rule("best_of", lambda v: v == 1, "answers are not chosen from; ask for `n` of them"),
+    Rule("suffix", is_empty, "filling in the middle is not served"),
     Rule("user", never, "requests are not tracked by user", refuses=False),
 )
+STREAM_RULES = (Rule("include_obfuscation", is_empty, "chunks are not padded", refuses=False),)
 PART_RULES = tuple(
     Rule(name, is_empty, "the local models read text only") for name in ("input_audio", "file", "refusal")
 )
@@ -64,8 +65,8 @@ def check_completion(request: CompletionRequest) -> list[str]:
 def _check_sampling(request: SamplingFields) -> Iterator[str]:
     if request.stream_options is not None and not request.stream:
         raise UnsupportedParameter("stream_options needs `stream: true`", param="stream_options")
-    if request.stream_options is not None and request.stream_options.include_obfuscation:
-        yield "stream_options.include_obfuscation is ignored: chunks are not padded"
+    if request.stream_options is not None:
+        yield from apply(request.stream_options, STREAM_RULES, "stream_options.")
     if request.seed is not None and not request.deterministic:
         yield SEED_WARNING
 

@@ -9,16 +9,14 @@ from appliance.api.answer import json_answer
 from appliance.api.context import read_request
 from appliance.api.encoding import logistic, rank, ranking
 from appliance.api.replies import RankedDocument, RankedResult, Ranking, TokenUsage, new_id
+from appliance.api.rules import USER_RULES, apply
 from appliance.api.schemas import RerankRequest
 
 
 async def create_ranking(http: Request) -> Response:
     request = await read_request(http, RerankRequest)
     documents = tuple(item if isinstance(item, str) else item.text for item in request.documents)
-    warnings = []
-    if request.user is not None:
-        warnings.append("user is ignored: requests are not tracked by user")
-
+    warnings = list(apply(request, USER_RULES))
     scores, route = await rank(http, request.model, request.query, documents, warnings)
     results = [
         RankedResult(

@@ -17,6 +17,7 @@ from appliance.api.knowledge_replies import (
     vector_store,
 )
 from appliance.api.knowledge_schemas import (
+    SEARCH_RULES,
     ChunkingStrategy,
     CreateVectorStore,
     ExpiresAfter,
@@ -27,6 +28,7 @@ from appliance.api.knowledge_schemas import (
     UpdateVectorStore,
 )
 from appliance.api.query import read_query
+from appliance.api.rules import apply
 from appliance.api.sse import unless_client_leaves
 from appliance.errors import HearthError, InvalidValue, MissingParameter
 from appliance.knowledge.service import Knowledge
@@ -119,9 +121,7 @@ async def search_vector_store(http: Request) -> Response:
             rerank=RANKERS[options.ranker],
         ),
     )
-    warnings = list(answer.warnings)
-    if request.rewrite_query:
-        warnings.append("rewrite_query is ignored: questions are searched as they stand")
+    warnings = [*apply(request, SEARCH_RULES), *answer.warnings]
     least = options.score_threshold or 0.0
     page = SearchPage(
         search_query=queries,

@@ -11,7 +11,7 @@ from appliance.errors import InvalidRequest, TemplateRefusal
 from appliance.llm.dialects import detect
 from appliance.llm.dialects.dialect import Definitions, Turn, offered
 from appliance.llm.template import ChatTemplate
-from appliance.records import ChatPrompt
+from appliance.records import ChatPrompt, Message
 
 SWITCHES = ("enable_thinking", "thinking")  # what templates call the option that turns reasoning on and off
 EFFORTS = {
@@ -32,6 +32,7 @@ class Conversation:
         self._template = template
         self.dialect = detect(source, has_tools=template.has_tools)
         self._switch = next((name for name in SWITCHES if name in template.options), None)
+        self._reads_names = _reads_names(template)
 
     def render(self, prompt: ChatPrompt, *, is_constrained: bool = False) -> str:
         """The prompt's text, with control-token texts in the client's own words severed.
@@ -72,6 +73,8 @@ class Conversation:
             yield CALLS_ONLY if prompt.tool_choice.mode == "required" else TEXT_ONLY
         if any(message.reasoning for message in prompt.messages) and not self.dialect.reads_reasoning:
             yield "reasoning_content is ignored: this model's chat template does not read it"
+        if not self._reads_names and any(each.name and each.role != "tool" for each in prompt.messages):
+            yield "name is ignored: this model's chat template does not read who speaks"
         effort = prompt.reasoning_effort
         if effort is None or "reasoning_effort" in self._template.options:
             return
@@ -89,3 +92,12 @@ class Conversation:
         if effort == "none" or at_once:
             return {self._switch: False}
         return {} if effort is None else {self._switch: True}
+
+
+def _reads_names(template: ChatTemplate) -> bool:
+    """Whether it makes a difference what a speaker is called. True where that cannot be seen."""
+    said = Message(role="user", content="x")
+    try:
+        return template.render([said]) != template.render([replace(said, name="somebody")])
+    except InvalidRequest:
+        return True

@@ -141,7 +141,12 @@ TOOL_RULES = (
     Rule("defer_loading", is_empty, "all tools are shown to the model at once", refuses=False),
     Rule("input_examples", is_empty, "put examples into the description", refuses=False),
 )
+THINKING_RULES = (
+    Rule("budget_tokens", never, "the model itself decides how long it thinks", refuses=False),
+    Rule("display", never, "the thinking itself is given", refuses=False),
+)
 BLOCK_RULES = (
+    *(Rule(name, is_empty, "the local models read text only") for name in ("source", "title", "context")),
     Rule("citations", is_empty, "citations are given by /v1/responses and knowledge bases", refuses=False),
     Rule("toolset_name", is_empty, "there are no toolsets here"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from appliance.api.anthropic.schemas import (
     BLOCK_RULES,
     MESSAGE_RULES,
     PROMPT_RULES,
+    THINKING_RULES,
     TOOL_RULES,
     Block,
     CreateMessage,
@@ -36,6 +37,8 @@ from appliance.records import (
     ToolChoice,
 )
 
+READ = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
+
 
 def check(request: PromptFields) -> list[str]:
     """The warnings for what is ignored. Raises UnsupportedParameter for what is refused."""
@@ -43,9 +46,20 @@ def check(request: PromptFields) -> list[str]:
     warnings = list(apply(request, rules))
     for index, tool in enumerate(request.tools or ()):
         warnings += apply(tool, TOOL_RULES, f"tools[{index}].")
-    if request.thinking is not None and request.thinking.budget_tokens is not None:
-        warnings.append("thinking.budget_tokens is ignored: the model itself decides how long it thinks")
+    if request.thinking is not None:
+        warnings += apply(request.thinking, THINKING_RULES, "thinking.")
+    if isinstance(request.system, list):
+        warnings += _check_blocks(request.system, "system")
+    for index, turn in enumerate(request.messages):
+        if not isinstance(turn.content, str):
+            warnings += _check_blocks(turn.content, f"messages[{index}].content")
     return warnings
+
+
+def _check_blocks(blocks: Sequence[Block], path: str) -> Iterator[str]:
+    for index, block in enumerate(blocks):
+        if block.type in READ:
+            yield from apply(block, BLOCK_RULES, f"{path}[{index}].")
 
 
 def prompt_of(request: PromptFields) -> ChatPrompt:
@@ -74,7 +88,6 @@ def _messages(turn: Turn, path: str, names: dict[str, str]) -> list[Message]:
     results: list[Message] = []
     for index, block in enumerate(turn.content):
         where = f"{path}.content[{index}]"
-        list(apply(block, BLOCK_RULES, f"{where}."))
         if block.type == "text":
             text += _required(block.text, f"{where}.text")
         elif block.type == "thinking":
@@ -104,7 +117,9 @@ def _result(block: Block, path: str, names: dict[str, str]) -> Message:
         raise InvalidValue(f"{path} answers the call {id!r}, which is not there", param=f"{path}.tool_use_id")
     content: Any = block.content or ""
     if not isinstance(content, str):
-        content = _text(convert_at(content, list[Block], f"{path}.content"), f"{path}.content")
+        blocks: list[Block] = convert_at(content, list[Block], f"{path}.content")
+        list(_check_blocks(blocks, f"{path}.content"))
+        content = _text(blocks, f"{path}.content")
     if block.is_error:
         content = f"Error: {content}"
     return Message(role="tool", content=content, tool_call_id=id, name=names[id])

@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance import version
-from appliance.api.answer import json_body
+from appliance.api.answer import json_body, noted
 from appliance.api.context import read_request, runtime_of
 from appliance.api.ollama.replies import created_at
-from appliance.api.ollama.schemas import ShowRequest
+from appliance.api.ollama.schemas import SHOW_RULES, ShowRequest
 from appliance.api.ollama.translate import model_of
+from appliance.api.rules import apply
 from appliance.api.visible import models_of
 from appliance.errors import MissingParameter
 from appliance.runtime import ServedModel
@@ -104,6 +105,7 @@ async def list_processes(http: Request) -> Response:
 
 async def show_model(http: Request) -> Response:
     request = await read_request(http, ShowRequest)
+    warnings = list(apply(request, SHOW_RULES))
     name = request.model or request.name
     if name is None:
         raise MissingParameter("the parameter 'model' is required", param="model")
@@ -117,15 +119,14 @@ async def show_model(http: Request) -> Response:
     }
     if manifest.pooling is not None:
         info[f"{manifest.format}.embedding_length"] = manifest.pooling.dimensions
-    return json_body(
-        Shown(
-            modified_at=created_at(model.installed_at),
-            license=manifest.licence,
-            details=_details(model),
-            model_info=info,
-            capabilities=CAPABILITIES[manifest.role],
-        )
+    shown = Shown(
+        modified_at=created_at(model.installed_at),
+        license=manifest.licence,
+        details=_details(model),
+        model_info=info,
+        capabilities=CAPABILITIES[manifest.role],
     )
+    return noted(shown, warnings)
 
 
 async def get_ollama_version(_: Request) -> Response:

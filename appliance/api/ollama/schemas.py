@@ -173,4 +173,5 @@ EMBED_RULES = (
     Rule("options", is_empty, "embedding models have no options", refuses=False),
     Rule("keep_alive", never, "embedding models stay in memory", refuses=False),
 )
+SHOW_RULES = (Rule("verbose", is_empty, "a model's vocabulary is not listed", refuses=False),)
 EMBEDDINGS_RULES = EMBED_RULES[1:]

@@ -64,13 +64,15 @@ TOOL_RULES = (
     Rule("output_schema", is_empty, "what a function answers is not checked", refuses=False),
     Rule("allowed_callers", lambda v: v == ["direct"], "functions are called by the model itself only"),
     Rule("defer_loading", is_empty, "all tools are shown to the model at once", refuses=False),
-    Rule("is_async", is_empty, "functions are answered before the model goes on"),
+    Rule("is_async", is_empty, "functions are answered before the model goes on", wire="async"),
     Rule("server_description", is_empty, "the server's own words are used", refuses=False),
     *(
         Rule(name, is_empty, "MCP servers are the operator's to name (tools.servers)")
         for name in ("server_url", "connector_id", "tunnel_id", "authorization", "headers")
     ),
 )
+RANKING_RULES = (Rule("hybrid_search", is_empty, "every search is one for words and meaning, evenly"),)
+STREAM_RULES = (Rule("include_obfuscation", is_empty, "events are not padded", refuses=False),)
 PART_RULES = tuple(
     Rule(name, is_empty, "the local models read text only")
     for name in ("image_url", "file_id", "file_data", "file_url", "filename", "input_audio")
@@ -83,8 +85,8 @@ def check_create(request: CreateResponse) -> list[str]:
     warnings = [*apply(request, CREATE_RULES), *check_context(request)]
     if request.stream_options is not None and not request.stream:
         raise UnsupportedParameter("stream_options needs `stream: true`", param="stream_options")
-    if request.stream_options is not None and request.stream_options.include_obfuscation:
-        warnings.append("stream_options.include_obfuscation is ignored: events are not padded")
+    if request.stream_options is not None:
+        warnings += apply(request.stream_options, STREAM_RULES, "stream_options.")
     if request.background and request.store is False:
         raise InvalidValue("a background response is kept: `store` cannot be false", param="store")
     return warnings + check_include(request.include or [])
@@ -108,6 +110,8 @@ def check_context(request: CreateResponse | CountInputTokens) -> list[str]:
 
 
 def check_tool(tool: ToolEntry, path: str) -> list[str]:
+    if tool.ranking_options is not None:
+        list(apply(tool.ranking_options, RANKING_RULES, f"{path}.ranking_options."))
     return list(apply(tool, TOOL_RULES, f"{path}."))
 
 
