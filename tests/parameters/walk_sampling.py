@@ -144,7 +144,7 @@ def deterministic(w: Walker, s: Surface) -> None:
 
 
 def timeout(w: Walker, s: Surface) -> None:
-    w.refused(s.path, "deadline", 504, timeout=0.001, **s.told(most=200))
+    w.refused(s.path, "the request's", 504, timeout=0.001, **s.told(most=200))
 
 
 def regex(w: Walker, s: Surface) -> None:
