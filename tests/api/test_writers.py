@@ -19,6 +19,8 @@ from appliance.api.responses.turns import turns_of
 from appliance.api.responses.writer import Writer
 from appliance.errors import Unavailable
 from appliance.records import Delta, Ended, Started, Timings, ToolCallDelta, Usage
+from tests.clients.test_wire_types import CASES
+from tests.clients.wire_events import RESPONSE_EVENT
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=9, cached_tokens=2, reasoning_tokens=3)
 ENDED = Ended(id=1, usage=USAGE, timings=Timings())
@@ -86,6 +88,9 @@ def events(writer: Writer) -> Iterator[dict[str, Any]]:
 def test_a_response_has_an_item_for_each_thing_it_did() -> None:
     writer = Writer(body(), encrypts=True)
     found = list(events(writer))
+    for event in found:
+        RESPONSE_EVENT.validate_python(event, strict=True)
+    assert CASES["reasoning"] <= {event["type"].removeprefix("response.") for event in found}
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     output = found[-1]["response"]["output"]
     assert [item["type"] for item in output] == ["reasoning", "message", "function_call", "function_call"]

@@ -11,6 +11,8 @@ import openai
 import pytest
 
 from tests.clients.routed import toml
+from tests.clients.test_wire_types import CASES
+from tests.clients.wire_events import response_events
 from tests.conftest import require
 from tests.serving import CHAT, Served
 
@@ -107,6 +109,19 @@ def test_events_are_numbered_and_tell_of_lists_and_calls(client: openai.OpenAI) 
     assert len(added) == len(done) == len(body.response.output)
     assert {event.output_index for event in done} == set(range(len(done)))
     assert [tool.name for tool in body.response.output[0].tools] == ["add"]
+
+
+def test_events_are_as_the_sdk_types_them(served: Served) -> None:
+    found: set[str] = set()
+    for tool, choice in (
+        (mcp(), wanted("add")),
+        (mcp(), wanted("fail")),
+        (mcp(server_label="gone"), "auto"),
+    ):
+        asked = {"input": "Add 2 and 40.", "tools": [tool], "tool_choice": choice, "stream": True, **ASKED}
+        answer = served.http.post("/v1/responses", json=asked)
+        found |= {event["type"].removeprefix("response.") for event in response_events(answer.text)}
+    assert CASES["tools"] <= found
 
 
 def test_a_tool_that_fails_is_told_to_the_model_and_the_client(client: openai.OpenAI) -> None:

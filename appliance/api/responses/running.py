@@ -260,21 +260,21 @@ class Job:
         yield self.writer.progress(f"mcp_call.{call.status}", call)
         yield self.writer.item_done(call)
 
-    def _fed(self, deltas: Sequence[Delta]) -> list[Event]:
+    def _fed(self, deltas: Sequence[Delta]) -> Iterator[Event]:
+        """One by one: an event shows an item as it is then, and the next one changes it."""
         self._warnings += [warning for delta in deltas for warning in delta.warnings]
-        return [event for delta in deltas for event in self.writer.feed(delta)]
+        for delta in deltas:
+            yield from self.writer.feed(delta)
 
-    def _searched(self, search: Search) -> list[Event]:
+    def _searched(self, search: Search) -> Iterator[Event]:
         item = search.item
         if "file_search_call.results" not in (self._request.include or ()):
             item = without_results(item)
-        events: list[Event] = [self.writer.add_item(item)]
-        events += [
-            self.writer.progress(f"file_search_call.{stage}", item)
-            for stage in ("in_progress", "searching", "completed")
-        ]
+        yield self.writer.add_item(item)
+        for stage in ("in_progress", "searching", "completed"):
+            yield self.writer.progress(f"file_search_call.{stage}", item)
         item.status = "completed"
-        return [*events, self.writer.item_done(item)]
+        yield self.writer.item_done(item)
 
     async def _keep(self) -> None:
         if self.is_kept:
