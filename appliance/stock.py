@@ -225,18 +225,23 @@ class Stock:
 
     def _finish(self, id: str, result: object) -> None:
         if isinstance(result, Installed):
-            is_served = self._on_installed(result)
-            if not is_served:
-                self._tell(id, f"{result.name} is installed, and served from the server's next start on")
+            is_served = self._serve(id, result)
             self._change(id, state="done", model=result.name, is_served=is_served)
         elif isinstance(result, list):
-            served = [self._on_installed(model) for model in result]
+            served = [self._serve(id, model) for model in result]
             self._change(id, state="done", is_served=any(served))
         elif isinstance(result, tuple) and result:
             wrong = "; ".join(result)
             self._change(id, state="failed", error=f"{wrong}: bring the model in again, or pull it")
         else:
             self._change(id, state="done", is_served=True)
+
+    def _serve(self, id: str, model: Installed) -> bool:
+        """Whether the model is served at once; its job tells when it is not."""
+        is_served = self._on_installed(model)
+        if not is_served:
+            self._tell(id, f"{model.name} is installed, and served from the server's next start on")
+        return is_served
 
     def _progress(self, id: str, event: Event) -> None:
         if isinstance(event, Advance):
