@@ -7,9 +7,7 @@ error; it knows no HTTP.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +21,14 @@ from appliance.backup.shelf import Shelf
 from appliance.config.reload import Configuration
 from appliance.config.routing import Role
 from appliance.config.schema import Settings
-from appliance.errors import HearthError, InvalidValue, ModelNotFound, SetupError, Unavailable
+from appliance.errors import InvalidValue, ModelNotFound, SetupError, Unavailable
+from appliance.figures import Figures
 from appliance.knowledge.carried import CarriedBase
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
 from appliance.lineup import PLUS, Lineup
 from appliance.orders import encoder_order, generator_order
-from appliance.records import EncoderModel, Order, WorkerStats
+from appliance.records import EncoderModel, Order
 from appliance.residency.keep_alive import parse
 from appliance.residency.residency import Residency
 from appliance.residency.tenant import Tenant, TenantState
@@ -42,12 +41,12 @@ from appliance.security.egress import EgressGuard, is_loopback
 from appliance.security.seal import seal
 from appliance.security.sensitive.detector import Detector
 from appliance.stock import Stock
-from appliance.telemetry.history import FINE_STEP, Gauges, Recorder
+from appliance.telemetry.history import Recorder
 from appliance.telemetry.logs import LogLines
 from appliance.telemetry.metrics import Metrics
 from appliance.telemetry.observers import Observers
 from appliance.tools.service import CallRecord, Tools
-from appliance.workers.handles import EncoderHandle, GeneratorHandle, measure
+from appliance.workers.handles import EncoderHandle, GeneratorHandle
 from appliance.workers.supervisor import State, Supervisor
 from models.library import Library, ModelSource
 from models.manifest import Manifest
@@ -55,7 +54,6 @@ from models.store import Installed
 
 log = logging.getLogger("hearth.runtime")
 
-MEASURE_PATIENCE = 2.0
 MEMORY_SHARE = 0.75  # of what is free at the start, for chat models; the rest is for all else
 
 
@@ -120,7 +118,16 @@ class Runtime:
         )
         self.tools = Tools(settings.tools, self.guard.check, self._audit_call)
         self._watching: asyncio.Task[None] | None = None
-        self._sampling: asyncio.Task[None] | None = None
+        self.figures = Figures(
+            self.supervisors,
+            self.activities,
+            self.router,
+            self.guard,
+            self.audit,
+            self._knowledge,
+            self.metrics,
+            self.recorder,
+        )
         self._archive = (
             Archive(paths.archive(paths.home()), settings.archive) if settings.archive.enabled else None
         )
@@ -279,7 +286,7 @@ class Runtime:
         if self._knowledge is not None:
             self._knowledge.start(self._carried)
         self.router.start()
-        self._sampling = asyncio.ensure_future(self._sample())
+        self.figures.start()
         if self._archive is not None:
             self._archive.start()
         if self.configuration is not None:
@@ -292,9 +299,9 @@ class Runtime:
         self.draining = True
         if self._stock is not None:
             await self._stock.stop()
-        for task in (self._watching, self._sampling):
-            if task is not None:
-                task.cancel()
+        self.figures.stop()
+        if self._watching is not None:
+            self._watching.cancel()
         patience = self.settings.limits.drain
         if self._knowledge is not None:
             await self._knowledge.stop()
@@ -416,54 +423,3 @@ class Runtime:
                 f"{', '.join(fitting) or 'none'}",
                 param="model",
             )
-
-    # Figures
-
-    async def refresh_metrics(self) -> None:
-        """Ask the workers for their gauges; a worker that does not answer soon is left out."""
-        self.metrics.models.clear_gauges()
-        for figures in self.router.figures():
-            self.metrics.models.show(figures.model, figures.waiting, figures.places)
-        self.metrics.loop_tasks.set(len(asyncio.all_tasks()))
-        self.metrics.egress_refused.set(self.guard.refused)
-        if (audit := self.audit) is not None:
-            self.metrics.record_audit(
-                newest=audit.newest, waiting=audit.waiting, lost=audit.lost, failing=bool(audit.failing)
-            )
-        if self._knowledge is not None:
-            self.metrics.knowledge_cache_hit_rate.set(self._knowledge.cache.hit_rate)
-        await asyncio.gather(*(self._measure(name, s) for name, s in self.supervisors().items()))
-
-    async def _sample(self) -> None:
-        while True:
-            due = time.monotonic() + FINE_STEP
-            await asyncio.sleep(FINE_STEP)
-            self.metrics.loop_lag.set(max(0.0, time.monotonic() - due))
-            self.recorder.take(await self._gauges())
-
-    async def _gauges(self) -> Gauges:
-        workers = self.supervisors().values()
-        ready = [each for each in workers if each.state is State.READY]
-        found = await asyncio.gather(
-            *(asyncio.wait_for(measure(each), MEASURE_PATIENCE) for each in ready), return_exceptions=True
-        )
-        stats = [each for each in found if isinstance(each, WorkerStats)]
-        pids = [each.pid for each in workers if each.pid is not None]
-        return Gauges(
-            tokens=self.activities.tokens,
-            sessions=self.metrics.sessions,
-            running=sum(each.running for each in stats),
-            waiting=sum(each.waiting for each in stats),
-            cells=sum(each.cells for each in stats),
-            cells_used=sum(each.cells_used for each in stats),
-            gateway_rss=memory.resident(os.getpid()),
-            workers_rss=sum(map(memory.resident, pids)),
-        )
-
-    async def _measure(self, name: str, supervisor: Supervisor) -> None:
-        self.metrics.worker_up.labels(name).set(supervisor.state is State.READY)
-        self.metrics.worker_restarts.labels(name).set(supervisor.restarts)
-        if supervisor.state is not State.READY:
-            return
-        with contextlib.suppress(TimeoutError, HearthError):
-            self.metrics.record_worker(name, await asyncio.wait_for(measure(supervisor), MEASURE_PATIENCE))

@@ -53,7 +53,7 @@ def missing_models(names: Iterable[str]) -> list[str]:
 
 
 def share_files(name: str, own: Store) -> Installed:
-    """The files of a model of the tests lie in `own` too, without a copy where that goes; no record has it."""
+    """The files of a model of the tests lie in `own` too, without a copy where that goes; no record of it."""
     shared = Store(store_directory())
     model = shared.get(name)
     for file in model.manifest.files:

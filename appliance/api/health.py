@@ -66,5 +66,5 @@ async def get_readiness(http: Request) -> Response:
 
 async def get_metrics(http: Request) -> Response:
     runtime = runtime_of(http)
-    await runtime.refresh_metrics()
+    await runtime.figures.refresh()
     return Response(runtime.metrics.exposition(), headers={"content-type": CONTENT_TYPE})

@@ -41,13 +41,15 @@ class LoadedModel:
         self.width = self._probe()
         self._load_seconds = time.monotonic() - begun
 
-    def run(self, rows: Sequence[Row]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def run(
+        self, rows: Sequence[Row], *, frees: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The graph's output, [rows, ...], and the mask [rows, longest row] that marks real tokens.
 
         Raises InternalError when the library fails or the output is not finite.
         """
         feeds = pad(rows, self.model.pad_token, KNOWN_INPUTS)
-        output = self._session.run({name: feeds[name] for name in self._inputs}, self._output)
+        output = self._session.run({name: feeds[name] for name in self._inputs}, self._output, frees=frees)
         if not np.isfinite(output).all():
             raise InternalError(f"{self.model.name}: the model gave values that are not finite numbers")
         return output, feeds["attention_mask"]
@@ -103,7 +105,7 @@ class LoadedModel:
         length = min(self.model.max_tokens, LONGEST_PROBE)
         row = single_row([self.tokenizer.vocabulary - 1] * length)
         try:
-            output, _ = self.run([row])
+            output, _ = self.run([row], frees=True)
         except HearthError as error:
             raise SetupError(
                 f"{self.model.name}: the graph does not run {length} tokens with ids up to"
