@@ -64,6 +64,7 @@ class Index:
         return self._generation
 
     def __len__(self) -> int:
+        """Chunks that can be found; while the tail goes over into the graph some count twice."""
         with self._lock:
             return len(self._tail) + (len(self._graph) if self._graph else 0)
 

@@ -13,17 +13,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import hnswlib
 import numpy as np
 from numpy.typing import NDArray
+
+from appliance.store.exact import best
 
 LINKS = 20
 BUILD_WIDTH = 200
 SEARCH_WIDTH = 100  # least; recall@10 at 100,000 chunks is in docs/BENCHMARKS.md
 STEP = 32  # vectors added while searches wait; a step takes some 20 ms
 SPARE = 1024
+PIECE = 4096  # vectors taken out of the graph at once
 
 
 class Graph:
@@ -92,17 +94,22 @@ class Graph:
             limit = min(limit, len(self._live))
             if limit == 0:
                 return np.empty(0, np.int64), np.empty(0, np.float32)
+            self._index.set_ef(max(SEARCH_WIDTH, limit))
             try:
-                ids, distances = self._query(vector, limit, max(SEARCH_WIDTH, limit))
+                ids, distances = self._index.knn_query(vector[None, :], k=limit, num_threads=1)
             except RuntimeError:
-                # The search ended among dead nodes before it had seen `limit` live ones: look at all.
-                ids, distances = self._query(vector, limit, self._index.get_current_count())
+                # Many equal vectors leave parts of a graph without a way to them: too few were seen.
+                return self._search_all(vector, limit)
         return ids[0].astype(np.int64), (1 - distances[0]).astype(np.float32)
 
-    def _query(self, vector: NDArray[np.float32], limit: int, width: int) -> tuple[Any, Any]:
-        self._index.set_ef(width)
-        found: tuple[Any, Any] = self._index.knn_query(vector[None, :], k=limit, num_threads=1)
-        return found
+    def _search_all(
+        self, vector: NDArray[np.float32], limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same, by looking at every vector."""
+        ids = np.fromiter(self._live, np.int64, len(self._live))
+        pieces = [ids[begin : begin + PIECE] for begin in range(0, len(ids), PIECE)]
+        scores = [np.asarray(self._index.get_items(piece.tolist()), np.float32) @ vector for piece in pieces]
+        return best(ids, np.concatenate(scores), limit)
 
     def vectors(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The vectors of those ids that it holds, as (ids, [n, dimensions])."""

@@ -16,7 +16,9 @@ def make(*arguments: str, **environ: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("target", ["run", "test", "clients", "check", "bench", "lock", "clean", "help"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "coverage", "clients", "check", "bench", "lock", "clean", "help"]
+)
 def test_help_names_every_command(target: str) -> None:
     assert f"  make {target} " in make("help")
 

@@ -14,6 +14,7 @@ from appliance.config.routing import Routing
 from appliance.errors import (
     ContextLengthExceeded,
     InvalidValue,
+    ModelNotFound,
     Overloaded,
     Unavailable,
     UnsupportedParameter,
@@ -310,3 +311,18 @@ def test_a_custom_policy_that_is_not_there_orders_nothing() -> None:
     found = decide(Facts(model="any"), REGISTRY, routing, {})
     assert found.candidates == ()
     assert {each.why for each in found.rejected} == {"policy"}
+
+
+# Whose models
+
+
+def test_what_is_outside_a_scope_does_not_exist() -> None:
+    scoped = msgspec.structs.replace(ANY, scope=("small", "b/*"))
+    assert names(decided(scoped)) == ["good", "small"]
+    assert names(decided(msgspec.structs.replace(scoped, model="good"))) == ["good", "small"]
+    for name in ("cheap", "nobody"):
+        with pytest.raises(ModelNotFound, match=f"there is no model '{name}' for this key") as hidden:
+            decided(msgspec.structs.replace(scoped, model=name))
+        assert "tiny" not in hidden.value.message, "and what there is for others is not told"
+    with pytest.raises(ModelNotFound, match=r"there are: .*tiny"):
+        decided(msgspec.structs.replace(ANY, model="nobody"))

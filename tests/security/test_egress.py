@@ -4,6 +4,7 @@ there is one.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -136,3 +137,105 @@ def test_check_refuses_only_offline() -> None:
     with pytest.raises(EgressRefused, match=r"offline: a connection to 192\.0\.2\.1:443"):
         guard.check(AWAY, 443)
     assert guard.refused == 1
+
+
+def _guard() -> EgressGuard:
+    """Not installed: what its hook and its wrappers decide is asked directly."""
+    return EgressGuard(is_offline=True)
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments", "leaves"),
+    [
+        ("socket.connect", (None, ("127.0.0.1", 80)), False),
+        ("socket.connect", (None, (AWAY, 80)), True),
+        ("socket.connect", (None, (AWAY,)), True),
+        ("socket.connect", (None, "/run/socket"), False),
+        ("socket.connect", (None, b"\0abstract"), False),
+        ("socket.sendto", (None, ("::1", 53, 0, 0)), False),
+        ("socket.sendto", (None, ("2001:db8::1", 53, 0, 0)), True),
+        ("socket.sendmsg", (None, None), False),
+        ("socket.sendmsg", (None, ()), False),
+        ("socket.getaddrinfo", ("example.test", 443), True),
+        ("socket.getaddrinfo", (b"example.test", 443), True),
+        ("socket.getaddrinfo", (AWAY, 443), False),
+        ("socket.getaddrinfo", ("localhost", 443), False),
+        ("socket.getaddrinfo", (None, 443), False),
+        ("socket.gethostbyname", ("example.test",), True),
+        ("socket.getnameinfo", (("example.test", 80),), True),
+        ("open", ("/etc/hosts", "r", 0), False),
+    ],
+)
+def test_what_the_hook_refuses(event: str, arguments: tuple[object, ...], leaves: bool) -> None:
+    guard = _guard()
+    if leaves:
+        with pytest.raises(EgressRefused):
+            guard._on_event(event, arguments)
+    else:
+        guard._on_event(event, arguments)
+    assert guard.refused == leaves
+    guard.release()
+    guard._on_event(event, arguments)
+    assert guard.refused == leaves
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "leaves"),
+    [
+        ("create_connection", (None, AWAY, 80), {}, True),
+        ("create_connection", (None,), {"host": AWAY, "port": 80}, True),
+        ("create_connection", (None, "127.0.0.1", 80), {}, False),
+        ("create_connection", (None,), {"sock": object()}, False),
+        ("create_datagram_endpoint", (None, None, (AWAY, 53)), {}, True),
+        ("create_datagram_endpoint", (None,), {"remote_addr": (AWAY, 53)}, True),
+        ("create_datagram_endpoint", (None,), {"remote_addr": ("::1", 53)}, False),
+        ("create_datagram_endpoint", (None,), {"local_addr": ("0.0.0.0", 0)}, False),
+        ("getaddrinfo", ("example.test", 443), {}, True),
+        ("getaddrinfo", (), {"host": "example.test", "port": 443}, True),
+        ("getaddrinfo", (AWAY, 443), {}, False),
+        ("getaddrinfo", (None, 443), {}, False),
+    ],
+)
+def test_what_a_watched_loop_refuses(
+    name: str, arguments: tuple[object, ...], options: dict[str, object], leaves: bool
+) -> None:
+    called = []
+
+    async def method(*arguments: object, **options: object) -> None:
+        called.append((arguments, options))
+
+    guard = _guard()
+    guarded = guard._wrapped(name, method)
+    if leaves:
+        with pytest.raises(EgressRefused):
+            asyncio.run(guarded(*arguments, **options))
+        assert called == []
+    else:
+        asyncio.run(guarded(*arguments, **options))
+        assert called == [(arguments, options)]
+    guard.release()
+    asyncio.run(guarded(*arguments, **options))
+    assert called[-1] == (arguments, options)
+
+
+def test_a_loop_is_watched_and_a_guard_can_be_enforced() -> None:
+    async def run() -> None:
+        guard = EgressGuard(is_offline=False)
+        assert not guard.is_offline
+        guard.watch(asyncio.get_running_loop())
+        guard.enforce()
+        assert guard.is_offline
+        with pytest.raises(EgressRefused):
+            await asyncio.open_connection(AWAY, 80)
+        assert guard.refused == 1
+
+    asyncio.run(run())
+
+
+def test_the_hook_is_put_in_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hooks: list[object] = []
+    monkeypatch.setattr("appliance.security.egress.sys.addaudithook", hooks.append)
+    guard = _guard()
+    guard.install()
+    guard.install()
+    assert hooks == [guard._on_event]

@@ -185,6 +185,7 @@ def test_an_admin_always_stays(ring: Keyring) -> None:
         ring.revoke("boss")
     with pytest.raises(Conflict, match="the only admin's key"):
         ring.update("boss", grant=Grant())
+    assert ring.update("boss", grant=Grant(role="admin", models=("small*",))).grant.models == ("small*",)
     ring.create("deputy", Grant(role="admin"))
     ring.update("boss", grant=Grant(role="operator"), name="former")
     assert ring.get("former").grant.role == "operator"

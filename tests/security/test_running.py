@@ -51,6 +51,17 @@ async def test_what_is_over_is_not_told() -> None:
 
 
 @in_loop
+async def test_one_that_is_over_leaves_the_others_of_its_credential() -> None:
+    running = Running()
+    told: list[str] = []
+    with running.hold("a", told.append):
+        with running.hold("a", lambda reason: told.append(f"not {reason}")):
+            pass
+        assert running.end("a", "over") == 1
+    assert told == ["over"]
+
+
+@in_loop
 async def test_all_that_belong_are_told() -> None:
     running = Running()
     told: list[str] = []

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.security.seal import seal
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import ctypes, os, socket, subprocess, sys, threading
@@ -54,6 +56,31 @@ child = subprocess.run(words, capture_output=True, text=True)
 assert "PermissionError" in child.stderr, child.stderr
 print("sealed")
 """
+
+
+def test_where_there_is_no_filter_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None of these may really seal the process of the tests."""
+    caplog.set_level("INFO", "hearth")
+
+    class Kernel:
+        """One whose `prctl` and `syscall` answer so."""
+
+        def __init__(self, prctl: int, syscall: int) -> None:
+            self.prctl = lambda *_: prctl
+            self.syscall = lambda *_: syscall
+
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "machine", lambda: "riscv64")
+        assert not seal()
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    for kernel in (Kernel(prctl=-1, syscall=0), Kernel(prctl=0, syscall=-1)):
+        monkeypatch.setattr("appliance.security.seal.ctypes.CDLL", lambda *_, kernel=kernel, **__: kernel)
+        assert not seal()
+    assert "takes no seccomp filter" in caplog.text
+    monkeypatch.setattr("appliance.security.seal.ctypes.CDLL", lambda *_, **__: Kernel(prctl=0, syscall=0))
+    assert seal()
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no filter for this processor")

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -217,6 +218,52 @@ def test_tending_ends_and_ignores_files_beside(tmp_path: Path, authority: Author
             tending.reload()
 
     asyncio.run(run())
+
+
+def test_tending_takes_a_new_pair_and_keeps_the_old_one_beside_a_broken_file(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hearth")
+    certificate, key = authority.issue("a", tmp_path)
+    (tmp_path / "new").mkdir()
+    new_certificate, new_key = authority.issue("a", tmp_path / "new")
+    settings = Tls(certificate=str(certificate), key=str(key))
+
+    async def told(words: str) -> None:
+        async with asyncio.timeout(10):
+            while words not in caplog.text:  # noqa: ASYNC110 – what is logged has no event
+                await asyncio.sleep(0.02)
+
+    async def run() -> None:
+        tending = Tending(settings, context_of(settings))
+        tending.start()
+        await asyncio.sleep(0.3)
+        certificate.write_text("no certificate")
+        await told("the certificate stays as it was")
+        caplog.clear()
+        shutil.copy(new_key, key)
+        shutil.copy(new_certificate, certificate)
+        await told("the certificate was read again")
+        await tending.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("clients", "mode"), [("required", ssl.CERT_REQUIRED), ("optional", ssl.CERT_OPTIONAL)]
+)
+def test_clients_are_asked_for_their_certificate(
+    tmp_path: Path, authority: Authority, clients: str, mode: ssl.VerifyMode
+) -> None:
+    certificate, key = authority.issue("a", tmp_path)
+    settings = Tls(
+        certificate=str(certificate),
+        key=str(key),
+        client_ca=str(authority.write(tmp_path)),
+        clients=clients,  # type: ignore[arg-type]
+    )
+    assert context_of(settings).verify_mode == mode
+    assert context_of(msgspec.structs.replace(settings, client_ca="")).verify_mode == ssl.CERT_NONE
 
 
 def test_certificates_by_fingerprint_and_subject(tmp_path: Path, authority: Authority) -> None:

@@ -222,6 +222,16 @@ def test_headers_change_nothing(tmp_path: Path, headers: dict[str, Any]) -> None
     refused(tokens, signer.token(headers=headers, key=ed25519.Ed25519PrivateKey.generate()))
 
 
+def test_a_critical_extension_that_the_library_knows_is_none_of_ours(tmp_path: Path) -> None:
+    signer = Signer("HS256", tmp_path)
+    claims = jwt.decode(signer.token(), options={"verify_signature": False})
+    plain = {"alg": "HS256", "typ": "JWT"}
+    tokens = Tokens([signer.issuer])
+    assert tokens.authenticate(forged(plain, claims, SECRET)).principal.name == "jwt:ada"
+    refusal = refused(tokens, forged(plain | {"crit": ["b64"], "b64": True}, claims, SECRET))
+    assert "critical extensions" in refusal.message
+
+
 def test_no_malformed_token_gets_in_or_breaks_anything(signer: Signer) -> None:
     """1,000 changed tokens per algorithm: bits, cuts, parts, nestings. 0 let in, 0 other errors, 1 s."""
     tokens = Tokens([signer.issuer])

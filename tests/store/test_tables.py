@@ -15,8 +15,8 @@ from appliance.store.archive_migrations import ARCHIVE_MIGRATIONS
 from appliance.store.database import Connection, Database
 from appliance.store.migrations import MIGRATIONS, migrate
 from appliance.store.objects import Kept, KeptItem
-from appliance.store.rows import Batch, Page, StoredFile
-from tests.store.conftest import Shelf
+from appliance.store.rows import Batch, Counts, FolderFile, Page, StoredFile
+from tests.store.conftest import DIMENSIONS, Shelf
 
 ADA, BOB = Principal("ada"), Principal("bob")
 FIRST = Page(limit=2, order="asc")
@@ -276,6 +276,60 @@ def test_files_are_their_owners(shelf: Shelf) -> None:
     assert read(lambda c: files.expired_ids(c, 5.0)) == ["file-2"]
     with pytest.raises(NotFound):
         read(lambda c: files.get(c, LOCAL, "file-2"))
+
+
+def test_readers_are_replaced_and_told_in_order(shelf: Shelf) -> None:
+    read, write = shelf.database.read, shelf.database.write
+    write(lambda c: bases.set_readers(c, shelf.base, ("bob", "ada", "bob"))).result()
+    assert read(lambda c: bases.readers_of(c, shelf.base)) == ("ada", "bob")
+    write(lambda c: bases.set_readers(c, shelf.base, ("bob",))).result()
+    assert read(lambda c: bases.get(c, BOB, shelf.base)).id == shelf.base
+    with pytest.raises(NotFound):
+        read(lambda c: bases.get(c, ADA, shelf.base))
+    write(lambda c: bases.set_readers(c, shelf.base, ("*",))).result()
+    assert read(lambda c: bases.get(c, ADA, shelf.base)).id == shelf.base
+
+
+def test_a_base_takes_what_its_texts_and_vectors_take(shelf: Shelf) -> None:
+    def used() -> int:
+        return shelf.database.read(lambda c: bases.usage_bytes(c, shelf.base))
+
+    assert used() == 0
+    shelf.put(["some words", "more"])
+    vectors = 2 * DIMENSIONS * 4
+    assert used() == vectors
+    shelf.database.write(lambda c: c.execute("UPDATE documents SET text_bytes = 14") and None).result()
+    assert used() == vectors + 14
+
+
+def test_documents_are_counted_by_status() -> None:
+    assert Counts(in_progress=1, completed=20, failed=300, cancelled=4000).total == 4321
+
+
+def test_watched_folders_and_what_became_of_their_files(shelf: Shelf) -> None:
+    read, write = shelf.database.read, shelf.database.write
+    folder = write(lambda c: folders.add(c, shelf.base, "/a")).result()
+    with pytest.raises(InvalidValue, match="watches /a already"):
+        write(lambda c: folders.add(c, shelf.base, "/a")).result()
+    other = write(lambda c: folders.add(c, shelf.base, "/b")).result()
+    assert read(lambda c: folders.get(c, shelf.base, folder.id)) == folder
+    assert read(lambda c: folders.of_base(c, shelf.base)) == [folder, other]
+    assert read(lambda c: folders.of_base(c, "vs_other")) == []
+    assert read(folders.everywhere) == [folder, other]
+
+    seen = FolderFile(path="x.md", sha256="1", file="file-1", problem="")
+    refused = FolderFile(path="y.bin", sha256="2", file="", problem="no text")
+    for each in (seen, refused):
+        write(lambda c, each=each: folders.put_file(c, folder.id, each)).result()  # type: ignore[misc]
+    assert read(lambda c: folders.files(c, folder.id)) == {"x.md": seen, "y.bin": refused}
+    assert read(lambda c: folders.files(c, other.id)) == {}
+    changed = msgspec.structs.replace(seen, sha256="3")
+    write(lambda c: folders.put_file(c, folder.id, changed)).result()
+    write(lambda c: folders.take_file(c, folder.id, "y.bin")).result()
+    assert read(lambda c: folders.files(c, folder.id)) == {"x.md": changed}
+    write(lambda c: folders.remove(c, folder.id)).result()
+    assert read(folders.everywhere) == [other]
+    assert read(lambda c: folders.files(c, folder.id)) == {}
 
 
 def test_a_folder_that_is_not_watched_is_told(shelf: Shelf) -> None:

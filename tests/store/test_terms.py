@@ -101,3 +101,26 @@ def test_the_share_of_a_questions_words_is_told_in_small_and_large_bases(shelf: 
     assert coverage("Armstrong walked on the moon?") > 0.7
     assert 0 < coverage("Armstrong had a fishing quota?") < 0.6
     assert coverage("Fishing quota?") == 0
+
+
+def test_words_of_one_stem_count_once(shelf: Shelf) -> None:
+    shelf.put(["heating the valves", "a cold pipe"])
+    once, thrice = (search(shelf, query) for query in ("heat", "heat heats heating"))
+    assert once == thrice == [0]
+
+
+def test_how_often_a_word_stands_is_remembered_for_a_bounded_while(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = terms.WordCounts()
+
+    def of(word: str) -> int:
+        return shelf.database.read(lambda c: counts.of(c, shelf.edition, word, word))
+
+    shelf.put(["pipe valve", "pipe"])
+    assert (of("pipe"), of("valve")) == (2, 1)
+    shelf.put(["pipe"])
+    assert of("pipe") == 2, "it was not counted again"
+    monkeypatch.setattr(terms, "REMEMBERED_COUNTS", 2)
+    assert of("tank") == 0
+    assert of("pipe") == 3, "all was forgotten when it became too much"

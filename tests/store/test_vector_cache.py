@@ -62,3 +62,10 @@ def test_a_place_that_cannot_be_is_done_without(tmp_path: Path) -> None:
     assert cache.get([key(1)]) == entries(1)
     assert cache.get([key(2)]) == {}
     cache.close()
+
+
+def test_nothing_put_is_nothing_kept(tmp_path: Path) -> None:
+    cache = VectorCache(tmp_path / "v.db", 100)
+    cache.put({})
+    assert cache.get([key(1)]) == {}
+    cache.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import os
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
@@ -33,14 +32,6 @@ class Head:
         if os.fstat(self._descriptor).st_size < 2 * SLOT_BYTES:
             os.pwrite(self._descriptor, b" " * (2 * SLOT_BYTES), 0)  # its room is taken before the disk fills
         self._turn = 0
-
-    def __enter__(self) -> Head:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def write(self, key: bytes, end: Link) -> None:
         """Raises OSError."""

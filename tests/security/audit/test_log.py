@@ -8,6 +8,7 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from appliance.audit import AuditEntry
 from appliance.config.audit import Audit
 from appliance.errors import Overloaded, SetupError, StorageFull
 from appliance.security.audit import writer
-from appliance.security.audit.files import log_files
+from appliance.security.audit.files import HEAD, log_files, log_path
 from appliance.security.audit.log import AuditLog
 from appliance.security.audit.verify import read_checkpoints
 from tests.security.audit.conftest import Home, filled, settled
@@ -245,6 +246,176 @@ def test_checkpoints_are_exported_and_compared(home: Home, tmp_path: Path) -> No
     report = home.verify(*exported)
     assert report.is_sound
     assert report.checkpoints == len(exported)
+
+
+def test_checkpoints_are_exported_in_time(home: Home, tmp_path: Path) -> None:
+    """Not more often than the settings say, but at once when the clock was set back."""
+    elsewhere = tmp_path / "checkpoints.jsonl"
+    day = datetime(2030, 1, 1, tzinfo=UTC)
+    now = [day]
+
+    async def run() -> None:
+        log = AuditLog(
+            home.directory, Audit(checkpoint_file=str(elsewhere), checkpoint_seconds=60), lambda: now[0]
+        )
+        log.start()
+        for number, (at, exported) in enumerate([(0, 1), (30, 1), (61, 2), (-3600, 3)]):
+            now[0] = day + timedelta(seconds=at)
+            await filled(log, 1, number)
+            await settled(lambda exported=exported: len(read_checkpoints(elsewhere)) >= exported)  # type: ignore[misc]
+            assert len(read_checkpoints(elsewhere)) == exported
+        await asyncio.to_thread(log.close)
+
+    asyncio.run(run())
+    assert home.verify(*read_checkpoints(elsewhere)).is_sound
+
+
+def test_upkeep_that_fails_is_told_and_harms_nothing(
+    home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.serve(3, Audit(checkpoint_file=str(tmp_path / "none" / "checkpoints.jsonl")))
+    assert "upkeep of the audit log" in caplog.text
+    assert home.verify().is_sound
+
+
+def test_an_idle_log_keeps_up_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention waits for no request: files become too old while nobody asks."""
+    monkeypatch.setattr("appliance.security.audit.log.UPKEEP_SECONDS", 0.05)
+    small = Audit(file_bytes=4096, days=30)
+    for _ in range(3):
+        home.serve(12, small)
+    before = log_files(home.directory)
+
+    async def run() -> None:
+        log = AuditLog(home.directory, small)
+        log.start()
+        await settled(lambda: not log.waiting)
+        newest = log.newest
+        await asyncio.sleep(0.2)
+        assert log.newest == newest, "nothing is written where nothing happens"
+        long_ago = (datetime.now(UTC) - timedelta(days=31)).timestamp()
+        os.utime(before[0].path, (long_ago, long_ago))
+        await settled(lambda: not before[0].path.exists())
+        assert log.verify().is_sound
+        await asyncio.to_thread(log.close)
+
+    asyncio.run(run())
+
+
+def test_a_place_that_is_given_back_is_free(home: Home) -> None:
+    log = AuditLog(home.directory, Audit(when_full="refuse", inbox=16))
+    places = [log.admit() for _ in range(16)]
+    with pytest.raises(Overloaded):
+        log.admit()
+    places[0].give_back()
+    assert log.waiting == 15
+    log.admit().give_back()
+    log.close()
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_many_lines_at_once_are_written_in_several_steps(
+    home: Home, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("appliance.security.audit.log.BATCH_LINES", most)
+
+    async def run() -> None:
+        log = AuditLog(home.directory, Audit())
+        for _ in range(100):
+            log.admit().fill(log.entry("request", status=200))
+        log.start()
+        await settled(lambda: not log.waiting)
+        status = log.status()
+        assert (status.newest, status.waiting, status.lost, status.failing) == (101, 0, 0, "")
+        assert status.bytes == sum(file.path.stat().st_size for file in log_files(home.directory))
+        assert log.hash_of("ada") == log.entry("request", user="ada").user != log.hash_of("bob")
+        await asyncio.to_thread(log.close)
+
+    asyncio.run(run())
+    assert home.verify().lines == 102
+
+
+def test_a_log_outlives_the_loop_that_was_told_of_its_lines(home: Home) -> None:
+    log = AuditLog(home.directory, Audit())
+
+    async def run() -> None:
+        log.start()
+        await filled(log, 1)
+
+    asyncio.run(run())
+    log.admit().fill(log.entry("request", status=200))  # nobody is left to be told
+    log.close()
+    assert home.verify().lines == 4
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_the_stop(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.security.audit.log.STOP_SECONDS", 0.1)
+    monkeypatch.setattr("appliance.security.audit.log.LONGEST_PAUSE", 0.1)
+    answers = threading.Event()
+    real = writer._write_whole
+
+    def hang(descriptor: int, content: bytes) -> None:
+        answers.wait(20)
+        real(descriptor, content)
+
+    monkeypatch.setattr(writer, "_write_whole", hang)
+
+    async def run() -> AuditLog:
+        log = AuditLog(home.directory, Audit())
+        log.start()
+        log.close()
+        return log
+
+    log = asyncio.run(run())
+    assert log._thread.is_alive()
+    answers.set()
+    log._thread.join(20)
+    assert not log._thread.is_alive()
+    log._writer.close()
+    assert home.verify().is_sound
+
+
+def test_an_end_that_is_not_genuine_is_told_at_the_start(home: Home) -> None:
+    home.serve(3)
+    home.change(lambda lines: [*lines[:-1], lines[-1].replace(b'"stop"', b'"lost"')])
+    home.serve(1)
+    faults = {(finding.fault, finding.seq) for finding in home.verify().findings}
+    assert ("edited", 5) in faults
+    assert ("noted", 6) in faults
+
+
+def test_an_end_that_is_not_genuine_with_nothing_to_remember_it(home: Home) -> None:
+    home.serve(3)
+    home.change(lambda lines: [*lines[:-1], lines[-1].replace(b'"stop"', b'"lost"')])
+    (home.directory / HEAD).unlink()
+    home.serve(1)
+    assert not home.verify().is_sound
+
+
+def test_a_newest_file_that_is_empty_is_no_end(home: Home) -> None:
+    """A power cut between a new file and its first line."""
+    home.serve(3)
+    log_path(home.directory, 6).touch()
+    home.serve(1)
+    report = home.verify()
+    assert report.is_sound, report.findings
+    assert report.last == 8
+
+
+def test_files_that_are_all_empty_are_told(home: Home) -> None:
+    home.serve(3)
+    home.change(lambda lines: [])
+    home.serve(1)
+    assert {"deleted", "noted"} <= home.faults()
+
+
+def test_a_log_of_empty_files_that_never_had_a_line_is_new(home: Home) -> None:
+    home.directory.mkdir()
+    log_path(home.directory, 1).touch()
+    home.serve(1)
+    assert home.verify().is_sound
 
 
 def test_one_process_writes_a_log(home: Home) -> None:

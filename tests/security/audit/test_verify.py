@@ -7,12 +7,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.audit import AuditCheckpoint
+from appliance.audit import AuditCheckpoint, AuditEntry
 from appliance.config.audit import Audit
+from appliance.security.audit.chain import seal
 from appliance.security.audit.files import HEAD, KEY, log_files, read_key
 from appliance.security.audit.verify import verify_log
 from tests.security.audit.conftest import Home
@@ -87,6 +89,58 @@ def test_a_cut_that_takes_the_head_along_is_found(home: Home) -> None:
     assert home.faults() == {"head"}
     home.serve(1)
     assert home.faults() == {"noted"}, "and stays found when a server has made a new one"
+
+
+def test_no_log_is_no_fault(home: Home) -> None:
+    home.directory.mkdir()
+    report = verify_log(home.directory, bytes(32))
+    assert (report.is_sound, report.lines, report.findings) == (True, 0, ())
+
+
+def test_a_line_put_in_with_the_key_does_not_follow_from_the_one_before(home: Home) -> None:
+    home.serve()
+    key = read_key(home.directory / KEY)
+
+    def replace_fifth(lines: list[bytes]) -> list[bytes]:
+        entry = msgspec.json.decode(lines[4], type=AuditEntry)
+        forged, _ = seal(key, msgspec.structs.replace(entry, status=204, prev="0" * 64))
+        return [*lines[:4], forged, *lines[5:]]
+
+    home.change(replace_fifth)
+    report = home.verify()
+    assert [(finding.fault, finding.seq) for finding in report.findings] == [("replaced", 5), ("replaced", 6)]
+
+
+def test_lines_behind_several_gaps_are_put_where_they_belong(home: Home) -> None:
+    """Lines 6 and 3 were moved to the end, the second changed as well."""
+    home.serve()
+    edited = [lambda line: line, lambda line: line.replace(b'"status":200', b'"status":201')]
+    home.change(
+        lambda lines: [
+            *(line for n, line in enumerate(lines, 1) if n not in (3, 6)),
+            *(edit(lines[n - 1]) for edit, n in zip(edited, (6, 3), strict=True)),
+        ]
+    )
+    found = sorted((finding.fault, finding.seq) for finding in home.verify().findings)
+    assert found == [("edited", 3), ("reordered", 3), ("reordered", 6)]
+
+
+def test_a_checkpoint_of_a_line_that_is_gone_adds_nothing_to_its_loss(home: Home) -> None:
+    home.serve(4)
+    checkpoint = home.serve(4)
+    home.change(lambda lines: [line for line in lines if f'"seq":{checkpoint.seq},'.encode() not in line])
+    report = home.verify(checkpoint)
+    assert [(finding.fault, finding.seq) for finding in report.findings] == [("deleted", checkpoint.seq)]
+    assert report.checkpoints == 0
+
+
+def test_findings_are_bounded(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.security.audit.verify.MOST_FINDINGS", 3)
+    home.serve()
+    home.change(lambda lines: [b"no line\n"] * len(lines))
+    report = home.verify()
+    assert len(report.findings) == 3
+    assert not report.is_sound
 
 
 def test_a_line_of_ones_own_is_found(home: Home) -> None:
