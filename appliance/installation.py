@@ -7,8 +7,9 @@ lower. Knows no service manager (`appliance.service_unit`).
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from models.disk import full_disk_as_error, require_free, sync_directory
 from models.embedded import Embedded
@@ -30,7 +31,7 @@ def check_executable(embedded: Embedded, trust: Trust, progress: Progress = sile
 
 
 def place_executable(embedded: Embedded, target: Path) -> bool:
-    """Copy the executable to `target`, replacing what is there; False when it is there already.
+    """Copy the executable to `target`; False when it is there already. What it replaces stays as `previous`.
 
     Raises StoreFull, MalformedModel when the source shrinks meanwhile, OSError.
     """
@@ -48,12 +49,32 @@ def place_executable(embedded: Embedded, target: Path) -> bool:
             file.flush()
             os.fchmod(file.fileno(), MODE)
             os.fsync(file.fileno())
+        _keep_previous(target)
         Path(unfinished).replace(target)
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
     sync_directory(target.parent)
     return True
+
+
+def previous(target: Path | PurePosixPath) -> str:
+    """The name beside `target` of the executable that was there before."""
+    return f"{target.name}.previous"
+
+
+def _keep_previous(target: Path) -> None:
+    """Both names are good at every moment: the older file gets a second name before it loses its own."""
+    if not target.is_file():
+        return
+    unfinished = target.with_name(f".{previous(target)}-{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.link(target, unfinished)
+    except OSError:  # a file system without links, or a folder where they are forbidden
+        with full_disk_as_error(target.parent, target.stat().st_size):
+            shutil.copy2(target, unfinished)
+    unfinished.replace(target.with_name(previous(target)))
 
 
 def _is_same(embedded: Embedded, target: Path) -> bool:

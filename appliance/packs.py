@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance.installation import check_executable, place_executable
+from appliance.installation import check_executable, place_executable, previous
 from models.disk import require_free
 from models.embedded import open_embedded
 from models.errors import UnknownModel
@@ -119,4 +119,7 @@ def _update(pack: SignedPack, home: Home) -> str:
     if not place_executable(embedded, home.executable):
         return f"update to {version}: is there already"
     home.trust.pin("hearth", embedded.require_signer(), version)
-    return f"update to {version}: {home.executable} is replaced; restart the server to run it"
+    return (
+        f"update to {version}: {home.executable} is replaced; restart the server to run it "
+        f"(what was there is {previous(home.executable)} beside it)"
+    )

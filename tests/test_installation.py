@@ -62,6 +62,9 @@ def test_a_newer_one_takes_its_place_and_an_older_one_or_a_strangers_does_not(tm
     install(tmp_path, executable(tmp_path / "first", "1.2"))
     newer = executable(tmp_path / "newer", "1.10")
     install(tmp_path, newer)
+    kept = tmp_path / "root/usr/local/bin/hearth.previous"
+    assert kept.read_bytes() == (tmp_path / "first").read_bytes(), "the way back"
+    assert len(list(kept.parent.iterdir())) == 2, "and nothing else"
     for source, reason in (
         (executable(tmp_path / "older", "1.9"), "older than 1.10"),
         (executable(tmp_path / "foreign", "2", OTHER), "forget hearth"),
@@ -82,6 +85,7 @@ def test_a_damaged_one_is_refused(tmp_path: Path) -> None:
 
 def test_uninstall_removes_it_and_keeps_the_data_unless_told(tmp_path: Path) -> None:
     install(tmp_path, executable(tmp_path / "hearth", "1.2"), "--systemd")
+    install(tmp_path, executable(tmp_path / "newer", "1.3"))
     root, data = tmp_path / "root", tmp_path / "root/var/lib/hearth"
     data.mkdir(parents=True)
     (data / "hearth.toml").touch()

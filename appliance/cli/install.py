@@ -12,7 +12,7 @@ import click
 from appliance.cli.progress import ProgressDisplay
 from appliance.cli.settings import open_bundle
 from appliance.errors import InvalidValue, SetupError
-from appliance.installation import NAME, check_executable, place_executable
+from appliance.installation import NAME, check_executable, place_executable, previous
 from appliance.service_unit import NAME as SERVICE
 from appliance.service_unit import STATE, unit
 from models.disk import replace_file
@@ -104,7 +104,7 @@ def uninstall(purge: bool, yes: bool, root: Path) -> None:
     try:
         if root == Path("/") and RUNNING_SYSTEMD.is_dir() and _below(root, UNIT).exists():
             _systemctl("disable", "--now", SERVICE)
-        for path in (UNIT, EXECUTABLE, TRUST):
+        for path in (UNIT, EXECUTABLE, EXECUTABLE.with_name(previous(EXECUTABLE)), TRUST):
             _remove(_below(root, path))
         if root == Path("/") and RUNNING_SYSTEMD.is_dir():
             _systemctl("daemon-reload")
