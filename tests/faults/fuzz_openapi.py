@@ -77,8 +77,9 @@ def _make_key(home: Path) -> str:
 
 
 def count(report: Path) -> dict[str, Any]:
-    """Requests, and each path and code that answered 5xx without being a refusal by design."""
-    requests, bad = 0, set()
+    """Requests, how many of them were answered with what they asked for, and each path and code that answered
+    5xx without being a refusal by design."""
+    requests, answered, bad = 0, 0, set()
     for line in report.read_text("utf-8").splitlines():
         event = json.loads(line)
         for recorder in _values(event, "interactions"):
@@ -86,11 +87,12 @@ def count(report: Path) -> dict[str, Any]:
                 requests += 1
                 response = interaction.get("response")
                 status = response["status_code"] if response else 0
+                answered += 200 <= status < 300
                 if (response is None or status >= 500) and status not in (501, 503, 504, 507):
                     request = interaction["request"]
                     path = re.sub(r"^https?://[^/]+", "", request["uri"]).split("?")[0]
                     bad.add((request["method"], path[:80], status))
-    return {"requests": requests, "unique_5xx": sorted(bad)}
+    return {"requests": requests, "answered": answered, "unique_5xx": sorted(bad)}
 
 
 def _values(value: Any, name: str) -> list[Any]:
