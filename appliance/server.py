@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import socket
 import ssl
@@ -115,6 +116,7 @@ class Gateway(uvicorn.Server):
         if self._tending is not None:
             self._tending.start()
         self.started = True
+        gc.freeze()  # what a start makes stays; a full collection of it would hold up all streams for 25 ms
         self._on_listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

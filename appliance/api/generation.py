@@ -260,7 +260,8 @@ async def collect(events: Events) -> Answer:
 
 
 class _Lines:
-    """The lines of one stream. Prompts are streamed in their order; their choices are numbered through."""
+    """The lines of one stream, those that are ready together in one piece. Prompts are streamed in their
+    order; their choices are numbered through."""
 
     def __init__(
         self,
@@ -286,8 +287,8 @@ class _Lines:
                 self._shape.fingerprint = started[0].fingerprint or None
             for number, generation in enumerate(self._generations):
                 async for event in generation.events:
-                    for line in self._lines_of(event, number * (self._request.n or 1)):
-                        yield line
+                    if lines := b"".join(self._lines_of(event, number * (self._request.n or 1))):
+                        yield lines
         except HearthError as error:
             yield data_line(self._encode(error_body(error)))
             return
@@ -295,12 +296,13 @@ class _Lines:
             if self._beginning is not None:
                 await _abandon(self._beginning)
             await _close_all([generation.events for generation in self._generations])
+        last = DONE
         if self._request.stream_options and self._request.stream_options.include_usage:
             closing = self._shape.closing(
                 _sum_usage(self._usages), _sum_timings(self._timings), self._generations[0].route()
             )
-            yield data_line(self._encode(closing))
-        yield DONE
+            last = data_line(self._encode(closing)) + DONE
+        yield last
 
     def _lines_of(self, event: Started | list[Delta] | Ended, first_choice: int) -> Iterator[bytes]:
         if isinstance(event, Ended):
