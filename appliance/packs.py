@@ -16,7 +16,7 @@ from appliance.installation import check_executable, place_executable, previous
 from models.disk import require_free
 from models.embedded import open_embedded
 from models.errors import UnknownModel
-from models.manifest import Manifest
+from models.manifest import Manifest, ModelFile
 from models.progress import Meter, Progress
 from models.region import Region
 from models.signed_pack import CONFIG, UPDATE, SignedPack, base_path, model_path
@@ -90,17 +90,24 @@ def _install_model(pack: SignedPack, model: Manifest, store: Store, progress: Pr
         except UnknownModel:
             pass
         store.require_name(model, "pack")
-        for file in model.files:
-            if store.holds(file):
-                continue
-            with store.partial(f"{model.name}/{file.path}", file.bytes, file.sha256) as copy:
-                meter = Meter(progress, model.name, file.path, "copy", pack.path.name, file.bytes, copy.size)
-                with pack.open(model_path(model.name, file.path)) as region:
-                    _fill(copy.write, region, copy.size, pack.path.name, meter)
-                copy.commit(store.blob(file.sha256), pack.path.name)
-        store.install(model, "pack")
+        try:
+            for file in model.files:
+                if not store.holds(file):
+                    _take_file(pack, model, file, store, progress)
+            store.install(model, "pack")
+        except BaseException:
+            store.withdraw(model.files)
+            raise
         store.drop_unreferenced()
     return "installed"
+
+
+def _take_file(pack: SignedPack, model: Manifest, file: ModelFile, store: Store, progress: Progress) -> None:
+    with store.partial(f"{model.name}/{file.path}", file.bytes, file.sha256) as copy:
+        meter = Meter(progress, model.name, file.path, "copy", pack.path.name, file.bytes, copy.size)
+        with pack.open(model_path(model.name, file.path)) as region:
+            _fill(copy.write, region, copy.size, pack.path.name, meter)
+        copy.commit(store.blob(file.sha256), pack.path.name)
 
 
 def _fill(write: Callable[[bytes, str], None], region: Region, done: int, source: str, meter: Meter) -> None:

@@ -85,9 +85,13 @@ def add(
         manifest = _valid(found.describe(name, files))
         store.require_name(manifest, "file")
         check(manifest, {file: Extent.whole(copy.path) for file, copy in copies.items()})
-        for file in files:
-            copies[file.path].commit(store.blob(file.sha256), str(path))
-        installed = store.install(manifest, "file")
+        try:
+            for file in files:
+                copies[file.path].commit(store.blob(file.sha256), str(path))
+            installed = store.install(manifest, "file")
+        except BaseException:
+            store.withdraw(files)
+            raise
     for notice in found.notices:
         progress(Notice(name, notice))
     return installed

@@ -18,7 +18,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -183,6 +183,15 @@ class Store:
     def drop_blob(self, sha256: str) -> None:
         remove_quietly(self.blob(sha256))
         sync_directory(self._blobs)
+
+    def withdraw(self, files: Sequence[ModelFile]) -> None:
+        """Deletes what came of files that no record names, when an installation from this machine's own disk
+        has failed: unlike what was fetched it is quickly there again."""
+        wanted = {file.sha256 for model in self.list() for file in model.manifest.files}
+        for file in files:
+            remove_quietly(self._partials / file.sha256)
+            if file.sha256 not in wanted:
+                self.drop_blob(file.sha256)
 
     def drop_unreferenced(self) -> int:
         """Deletes the blobs that no record names; the bytes freed."""

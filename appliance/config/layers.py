@@ -19,6 +19,7 @@ from appliance.config.schema import Settings
 from appliance.errors import ConfigError
 
 PREFIX = "HEARTH_"
+LONGEST_SHOWN = 300  # characters that an error shows of what somebody wrote
 # Variables of ours that are not settings: where things are, and how a client reaches a server.
 OTHER_VARIABLES = frozenset(
     f"{PREFIX}{name}"
@@ -123,7 +124,7 @@ def _from_file(file: Path, known: Mapping[str, Setting], text: str | None) -> di
     values: dict[str, Value] = {}
     for key, value in _flattened(content, known):
         if key not in known:
-            raise ConfigError(f"{file}: there is no setting {key!r}{_suggestion(key, known)}")
+            raise ConfigError(f"{file}: there is no setting {_cut(key)!r}{_suggestion(key, known)}")
         values[key] = Value(value, str(file), is_text=False)
     return values
 
@@ -179,8 +180,8 @@ def _checked(setting: Setting, value: Value) -> Any:
         ) from error
     except msgspec.ValidationError as error:
         # Tables are not repeated: a key that someone wrote there by mistake must not reach a log.
-        shown = "" if any(tables_of(setting)) else f" = {value.content!r}"
-        raise ConfigError(f"{value.source}: {setting.key}{shown}: {error}") from error
+        shown = "" if any(tables_of(setting)) else _cut(f" = {value.content!r}")
+        raise ConfigError(f"{value.source}: {setting.key}{shown}: {_cut(str(error))}") from error
 
 
 def _toml_value(text: str) -> Any:
@@ -201,5 +202,10 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _suggestion(key: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(_cut(key), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _cut(text: str) -> str:
+    """As much of it as anybody wants to read."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

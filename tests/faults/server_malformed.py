@@ -15,6 +15,7 @@ import json
 import random
 import tempfile
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -134,7 +135,31 @@ class Parsers:
     def _config(self, content: bytes) -> Any:
         file = self._directory / "hearth.toml"
         file.write_bytes(content)
-        return load(file, {})
+        try:
+            return load(file, {})
+        except ConfigError as error:
+            self._check_words(error.message, content)
+            raise
+
+    def _check_words(self, message: str, content: bytes) -> None:
+        """A refusal names the file, and the place: the key, or the line of what is no TOML at all."""
+        try:
+            keys = words_in(tomllib.loads(content.decode()))
+        except (ValueError, RecursionError):
+            keys = {"line", "TOML", "UTF-8", "deep"}
+        if (
+            "hearth.toml" not in message
+            or len(message) > 2000
+            or not any(key[:40] in message for key in keys)
+        ):
+            raise AssertionError(f"a refusal that does not say where: {message!r}")
+
+
+def words_in(value: Any) -> set[str]:
+    """All keys of a table, and of the tables in it."""
+    if isinstance(value, dict):
+        return set(value).union(*map(words_in, value.values()))
+    return set().union(*map(words_in, value)) if isinstance(value, list) else set()
 
 
 CONFIG = """
