@@ -97,6 +97,7 @@ def tools(w: Walker) -> None:
     w.refused(RESPONSES, "tools[0].type", tools=[{"type": "web_search"}])
     w.refused(RESPONSES, "tools[0].name", tools=[{"type": "function"}])
     w.refused(RESPONSES, "no tools", tool_choice="required")
+    w.refused(RESPONSES, "tools[0].server_label", tools=[TOOL | {"server_label": "x"}])
 
 
 @walks(RESPONSES, "tools[].parameters", "tools[].strict")

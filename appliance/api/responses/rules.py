@@ -71,6 +71,13 @@ TOOL_RULES = (
         for name in ("server_url", "connector_id", "tunnel_id", "authorization", "headers")
     ),
 )
+# What a tool of each type has, beside what the rules say of all.
+TOOL_FIELDS = {
+    "function": frozenset({"name", "description", "parameters", "strict"}),
+    "file_search": frozenset({"vector_store_ids", "filters", "max_num_results", "ranking_options"}),
+    "mcp": frozenset({"server_label", "allowed_tools", "require_approval"}),
+}
+OWN_FIELDS = frozenset().union(*TOOL_FIELDS.values())
 RANKING_RULES = (Rule("hybrid_search", is_empty, "every search is one for words and meaning, evenly"),)
 STREAM_RULES = (Rule("include_obfuscation", is_empty, "events are not padded", refuses=False),)
 PART_RULES = tuple(
@@ -110,6 +117,13 @@ def check_context(request: CreateResponse | CountInputTokens) -> list[str]:
 
 
 def check_tool(tool: ToolEntry, path: str) -> list[str]:
+    """Also raises UnsupportedParameter for what belongs to tools of another type."""
+    if tool.type in TOOL_FIELDS:
+        for name in OWN_FIELDS - TOOL_FIELDS[tool.type]:
+            if getattr(tool, name) is not None:
+                raise UnsupportedParameter(
+                    f"{path}.{name} is nothing that a tool of type {tool.type} has", param=f"{path}.{name}"
+                )
     if tool.ranking_options is not None:
         list(apply(tool.ranking_options, RANKING_RULES, f"{path}.ranking_options."))
     return list(apply(tool, TOOL_RULES, f"{path}."))
