@@ -12,9 +12,24 @@ import sys
 def main() -> int:
     if len(sys.argv) == 5 and sys.argv[1] == "worker":
         return worker(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if len(sys.argv) > 2 and sys.argv[1] == "sealed":
+        return sealed(sys.argv[2:])
     from appliance.cli.main import run
 
     return run()
+
+
+def sealed(command: list[str]) -> int:
+    """Become another program, which can open no network socket, and nothing that it starts can."""
+    from appliance.security.seal import seal
+
+    if not seal():
+        print("this kernel takes no filter: the program is not kept from the network", file=sys.stderr)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"{command[0]} cannot be started: {error.strerror}", file=sys.stderr)
+    return 127
 
 
 def worker(role: str, descriptor: int, parent: int) -> int:

@@ -63,6 +63,23 @@ def examine(settings: Settings, library: Library, *, budget: int | None = None) 
     yield from _models(settings, library, budget)
     if budget is None:
         yield from _port(settings)
+    yield from _network(settings)
+
+
+def _network(settings: Settings) -> Iterator[Finding]:
+    if settings.routing.mode != "offline":
+        yield Finding("Network", "mode", f"{settings.routing.mode}: the configured platforms may be asked")
+    elif settings.tools.needs_sockets:
+        yield Finding(
+            "Network",
+            "mode",
+            "offline, but for TCP to this machine: tools.http or tools.servers name addresses",
+            "warning",
+            "the kernel refuses everything but TCP, and only the guard in Python keeps that on this machine; "
+            "MCP servers with a command instead of a url leave the kernel's seal whole",
+        )
+    else:
+        yield Finding("Network", "mode", "offline: new network sockets are refused")
 
 
 def _machine() -> Iterator[Finding]:

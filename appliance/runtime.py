@@ -116,7 +116,7 @@ class Runtime:
         self._stock = (
             Stock(source, self._take_in, self._why_no_fetch) if isinstance(source, Library) else None
         )
-        self.tools = Tools(settings.tools, self.guard.check, self._audit_call)
+        self.tools = Tools(settings.tools, self.guard.check, self._audit_call, self._through_seal)
         self._watching: asyncio.Task[None] | None = None
         self.figures = Figures(
             self.supervisors,
@@ -230,10 +230,18 @@ class Runtime:
         self.guard.enforce()
         self.guard.install()
         self.guard.watch(asyncio.get_running_loop())
-        if Tools.needs_sockets(self.settings.tools):  # to loopback: the guard lets nothing else pass
-            log.info("the kernel's seal is left off: tools.http or tools.servers name addresses")
+        if self.settings.tools.needs_sockets:  # to loopback: the guard lets nothing else pass
+            seal(allows_tcp=True)
+            log.warning(
+                "tools.http or tools.servers name addresses: the kernel refuses this process all sockets but "
+                "those of TCP, and only the guard in Python keeps those on this machine"
+            )
             return
         self.is_sealed = seal()
+
+    def _through_seal(self) -> tuple[str, ...]:
+        """What starts a program that must not reach the network, and does not inherit the whole seal."""
+        return (*paths.self_command(), "sealed") if self.guard.is_offline and not self.is_sealed else ()
 
     def _take_in(self, model: Installed) -> bool:
         """Serve a chat model that was just installed; any other one needs a restart, and False says so."""

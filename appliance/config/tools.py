@@ -72,3 +72,8 @@ class Tools(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     calls: Annotated[
         int, Meta(ge=1, le=1024, description="most calls of one response; a request may ask for fewer")
     ] = 16
+
+    @property
+    def needs_sockets(self) -> bool:
+        """Whether they open network sockets in the server's own process."""
+        return bool(self.http) or any(server.url for server in self.servers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -51,9 +51,16 @@ class CallRecord(Struct, frozen=True, kw_only=True):
 
 
 class Tools:
-    """Raises ConfigError for settings that cannot be. `check`: the egress guard's; `audit` takes calls."""
+    """Raises ConfigError for settings that cannot be. `check`: the egress guard's; `audit` takes calls;
+    `through`: what the commands of MCP servers are started through."""
 
-    def __init__(self, settings: Settings, check: AddressCheck, audit: Callable[[CallRecord], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        check: AddressCheck,
+        audit: Callable[[CallRecord], None],
+        through: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._settings, self._audit = settings, audit
         self._http = LocalHttp(settings.http, check, most_bytes=settings.output_bytes)
         self._built_in: dict[str, tuple[ToolFact, Caller]] = {
@@ -65,17 +72,12 @@ class Tools:
         for each in settings.servers:
             if each.name in self._servers or each.name in (*self._built_in, BUILT_IN):
                 raise ConfigError(f"tools.servers: the name {each.name!r} is taken")
-            self._servers[each.name] = _open(each, check)
+            self._servers[each.name] = _open(each, check, through)
             self._seconds[each.name] = each.seconds
         if unknown := set(settings.enabled) - self.names():
             raise ConfigError(
                 f"tools.enabled names {min(unknown)!r}; there are: {', '.join(sorted(self.names()))}"
             )
-
-    @staticmethod
-    def needs_sockets(settings: Settings) -> bool:
-        """Whether tools of these settings open network sockets in this process."""
-        return bool(settings.http) or any(server.url for server in settings.servers)
 
     @property
     def most_calls(self) -> int:
@@ -164,11 +166,11 @@ class Tools:
             )
 
 
-def _open(settings: McpSettings, check: AddressCheck) -> ToolServer:
+def _open(settings: McpSettings, check: AddressCheck, through: Callable[[], Sequence[str]]) -> ToolServer:
     if bool(settings.command) == bool(settings.url):
         raise ConfigError(f"tools.servers: {settings.name} needs either `command` or `url`")
     if settings.command:
-        return McpServer(Stdio(settings.name, settings.command, settings.environment))
+        return McpServer(Stdio(settings.name, settings.command, settings.environment, through))
     return McpServer(StreamableHttp(settings.name, settings.url, settings.token_variable, check))
 
 

@@ -4,8 +4,9 @@
 
 libfaketime shifts the wall clock of the whole server while it runs; the monotonic clock goes on. Before,
 during and after each shift requests are answered in their time, deadlines hold, waiting queries end when they
-should, keep-alive and heartbeats go on, keys expire by the wall clock, and the audit log stays sound. The
-last line is JSON; exits with 77 where libfaketime is missing.
+should, keep-alive and heartbeats go on, keys and JSON Web Tokens are good and end by the wall clock, rates
+count the seconds that have passed, and the audit log stays sound. The last line is JSON; exits with 77 where
+libfaketime is missing.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
+import jwt
 import pytest
 
 from appliance import paths
+from appliance.principal import Grant
 from appliance.security.audit.files import KEY, read_key
 from appliance.security.audit.verify import verify_log
+from appliance.security.keyring import Keyring
 from models.store import Store
 from tests.serving import Served
 from tests.tiny_model import install, tiny_gguf
@@ -33,6 +38,16 @@ SHIFTS = ("+0", "+1d", "-1d", "+1y", "-1y", "+0")
 DAY, YEAR = 86_400, 365 * 86_400
 SECONDS = {"+0": 0, "+1d": DAY, "-1d": -DAY, "+1y": YEAR, "-1y": -YEAR}
 MODEL = "ada"
+RATE = 3  # requests a minute
+SECRET = b"s" * 32
+ISSUER = """
+[[access.issuers]]
+issuer = "https://id.example.org"
+audience = "hearth"
+algorithm = "HS256"
+key_file = "{file}"
+roles = {{staff = "user"}}
+"""
 SLOWEST = 8.0  # seconds for what takes milliseconds; machines are busy
 
 
@@ -46,9 +61,37 @@ class Tally:
 
 
 class House:
+    """`boss`: an admin's key; `hour`: one that ends in an hour of the true time; `rated`: three requests a
+    minute. All are made once."""
+
+    keys: ClassVar[dict[str, str]] = {}
+
     def __init__(self, home: Path, shift: Path) -> None:
         self.shift = shift
+        secret = home / "secret"
+        home.mkdir(exist_ok=True)
+        secret.write_bytes(SECRET)
+        (home / "hearth.toml").write_text(ISSUER.format(file=secret))
+        if not self.keys:  # before there is a server: with an issuer it lets nobody in without a credential
+            ring = Keyring(paths.access(home))
+            self.keys["boss"] = ring.create("boss", Grant(role="admin"))[1]
+            ring.close()
         self.server = Served(home, (MODEL,), ("knowledge.enabled=false", "limits.heartbeat=0.2"))
+        self.server.http.headers["authorization"] = f"Bearer {self.keys['boss']}"
+
+    def make_keys(self) -> None:
+        if "hour" not in self.keys:
+            self.keys["hour"] = self.key("hour", expires_at=time.time() + 3600)
+            self.keys["rated"] = self.key("rated", rates={"requests_per_minute": RATE})
+
+    def key(self, name: str, *, expires_at: float | None = None, **grant: object) -> str:
+        body = {"name": name, "grant": grant} | ({} if expires_at is None else {"expires_at": expires_at})
+        answer = self.server.http.post("/admin/v1/keys", json=body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["secret"])
+
+    def status_with(self, secret: str) -> httpx.Response:
+        return self.server.http.get("/v1/models", headers={"authorization": f"Bearer {secret}"})
 
     def set_to(self, shift: str) -> None:
         self.shift.write_text(shift)
@@ -104,6 +147,36 @@ def check(house: House, shift: str, tally: Tally) -> None:
     right("kept things", http.get(f"/v1/conversations/{kept.get('id')}").status_code == 200, kept)
 
 
+def check_access(house: House, shift: str, number: int, tally: Tally) -> None:
+    """Credentials go by the wall clock of the server, whatever it says; rates by the time that passes."""
+    now = time.time() + SECONDS[shift]
+
+    def right(what: str, secret: str, status: int) -> None:
+        tally.checks += 1
+        answer = house.status_with(secret)
+        if answer.status_code != status:
+            tally.wrong.append(f"{what} at {shift}: {answer.status_code} {answer.text[:200]}")
+
+    right("a key of the true hour", house.keys["hour"], 401 if SECONDS[shift] > 0 else 200)
+    short = house.key(f"short-{number}", expires_at=now + 3)
+    right("a key before its end", short, 200)
+    right("a token", token(now, 600), 200)
+    right("a token that is over", token(now - 3600, 600), 401)
+    right("a token of tomorrow", token(now + 2 * DAY, 600), 401)
+    answers = [house.status_with(house.keys["rated"]) for _ in range(RATE + 2)]
+    tally.checks += 1
+    if answers[-1].status_code != 429 or not 0 < float(answers[-1].headers.get("retry-after", 0)) <= 60:
+        told = [answer.status_code for answer in answers], dict(answers[-1].headers)
+        tally.wrong.append(f"a rate at {shift}: {told}")
+    time.sleep(max(0.0, now + 3.5 - SECONDS[shift] - time.time()))
+    right("a key behind its end", short, 401)
+
+
+def token(now: float, seconds: float) -> str:
+    claims = {"iss": "https://id.example.org", "aud": "hearth", "sub": "ada", "role": "staff"}
+    return jwt.encode(claims | {"iat": now, "nbf": now, "exp": now + seconds}, SECRET, "HS256")
+
+
 def run(directory: Path) -> Tally:
     tally = Tally()
     home, shift = directory / "home", directory / "shift"
@@ -120,9 +193,11 @@ def run(directory: Path) -> Tally:
             house = House(home, shift)
             try:
                 house.server.wait_ready(60)
+                house.make_keys()
                 for each in SHIFTS:
                     house.set_to(each)
                     check(house, each, tally)
+                    check_access(house, each, tally.shifts, tally)
                     tally.shifts += 1
                 house.server.stop()
             except (AssertionError, httpx.HTTPError) as error:

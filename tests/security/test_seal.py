@@ -58,6 +58,44 @@ print("sealed")
 """
 
 
+TCP_ONLY = """
+import ctypes, socket
+from appliance.security.seal import seal
+if not seal(allows_tcp=True):
+    raise SystemExit("unsealed")
+for family in (socket.AF_INET, socket.AF_INET6):
+    socket.socket(family, socket.SOCK_STREAM).close()
+    socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC).close()
+socket.socketpair()
+socket.if_nameindex()
+others = [
+    (socket.AF_INET, socket.SOCK_DGRAM),
+    (socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC),
+    (socket.AF_INET, socket.SOCK_RAW),
+    (socket.AF_PACKET, socket.SOCK_RAW),
+]
+for family, kind in others:
+    try:
+        socket.socket(family, kind)
+    except PermissionError:
+        continue
+    raise SystemExit(f"{family} {kind} passed")
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(425, 8, None) == -1 and ctypes.get_errno() == 1, "io_uring"
+print("sealed")
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no filter for this processor")
+def test_a_process_with_tools_keeps_tcp_and_nothing_else() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TCP_ONLY], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    if "unsealed" in done.stderr:
+        pytest.skip("this kernel takes no seccomp filter")
+    assert done.stdout.strip() == "sealed", done.stderr
+
+
 def test_where_there_is_no_filter_it_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from appliance import paths
 from appliance.config.tools import McpServer
 from appliance.config.tools import Tools as Settings
 from appliance.errors import ConfigError, Forbidden, InvalidValue
 from appliance.security.egress import EgressGuard
+from appliance.tools.mcp.stdio import Stdio
 from appliance.tools.service import Called, CallRecord, Tools
 from appliance.tools.tool import ToolFact, ToolFailure
 
@@ -145,6 +147,33 @@ def test_a_program_sees_little_of_our_environment_and_leaves_with_us(monkeypatch
 
     asyncio.run(run())
     assert not set(psutil.Process().children(recursive=True)) - before
+
+
+def test_a_program_behind_the_seal_answers_and_has_no_network() -> None:
+    """As it is started in offline mode where tools of ours keep the gateway's own seal from being whole."""
+    probe = (
+        "import json, socket, sys\n"
+        "try: socket.create_connection(('127.0.0.1', 9), 2)\n"
+        "except PermissionError as error: sys.exit('kept from the network')\n"
+        "except OSError: sys.exit('not kept')\n"
+    )
+    sealed = (*paths.self_command(), "sealed")
+    done = subprocess.run([*sealed, sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "kept from the network"
+    missing = subprocess.run([*sealed, "/nowhere/program"], capture_output=True, text=True, check=False)
+    assert (missing.returncode, missing.stderr.strip()) == (
+        127,
+        "/nowhere/program cannot be started: No such file or directory",
+    )
+
+    async def run() -> None:
+        stdio = Stdio("peer", STDIO.command, (), lambda: sealed)
+        await stdio.open()
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        assert (await asyncio.wait_for(stdio.ask(asked), 60))["id"] == 1
+        await stdio.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

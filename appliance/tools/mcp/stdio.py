@@ -2,7 +2,8 @@
 
 The program is started when it is first needed, in a process group of its own, with no more of our environment
 than PATH, HOME, LANG and what the settings name; what it says on standard error goes to our log. In offline
-mode it inherits the kernel's seal: it can open no network socket either.
+mode it can open no network socket: it inherits the kernel's seal, or where tools of ours need TCP and the
+seal is not whole, is started through a program that seals itself first.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -27,10 +28,16 @@ MAX_LOG_LINE = 500
 
 
 class Stdio:
-    """`label` names the server in the log."""
+    """`label` names the server in the log; `through` gives the words in front of its command."""
 
-    def __init__(self, label: str, command: Sequence[str], variables: Sequence[str]) -> None:
-        self._label, self._command = label, tuple(command)
+    def __init__(
+        self,
+        label: str,
+        command: Sequence[str],
+        variables: Sequence[str],
+        through: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._label, self._command, self._through = label, tuple(command), through
         self._environment = {n: os.environ[n] for n in (*ALWAYS, *variables) if n in os.environ}
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
@@ -44,6 +51,7 @@ class Stdio:
     async def open(self) -> None:
         try:
             self._process = await asyncio.create_subprocess_exec(
+                *self._through(),
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
