@@ -1,6 +1,6 @@
 """Ten times the load that the server can bear, from clients in processes of their own.
 
-    python -m tests.faults.server_overload [--seconds 60] [--times 10]
+    python -m tests.faults.server_overload [--seconds 60] [--times 10] [--tokens 48]
 
 First as many clients as there are slots ask one after the other: what they get is what the server can do.
 Then requests arrive at so many times that rate, whether or not others have been answered. What must hold: no
@@ -58,18 +58,18 @@ class Tally:
     rss_after: int = 0
 
 
-def body(number: int) -> dict[str, Any]:
+def body(number: int, tokens: int) -> dict[str, Any]:
     prompt = f"Number {number % PROMPTS}: tell a story of the sea."
-    return {"model": CHAT, "prompt": prompt, "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.5}
+    return {"model": CHAT, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0.5}
 
 
-def ask_in_turn(url: str, seconds: float) -> float:
+def ask_in_turn(url: str, seconds: float, tokens: int) -> float:
     """Answers per second that `SLOTS` clients get who wait for each answer."""
 
     async def client(http: httpx.AsyncClient, number: int, ends_at: float) -> int:
         done = 0
         while time.monotonic() < ends_at:
-            answer = await http.post("/v1/completions", json=body(number + done * SLOTS))
+            answer = await http.post("/v1/completions", json=body(number + done * SLOTS, tokens))
             done += answer.status_code == 200
         return done
 
@@ -82,7 +82,7 @@ def ask_in_turn(url: str, seconds: float) -> float:
     return asyncio.run(all_clients())
 
 
-def flood(url: str, per_second: float, seconds: float) -> dict[str, Any]:
+def flood(url: str, per_second: float, seconds: float, tokens: int) -> dict[str, Any]:
     """One process's part of the flood, as figures."""
     statuses: Counter[str] = Counter()
     refusal_seconds: list[float] = []
@@ -92,7 +92,7 @@ def flood(url: str, per_second: float, seconds: float) -> dict[str, Any]:
         nonlocal without, broken, answered_in_time
         begun = time.monotonic()
         try:
-            answer = await http.post("/v1/completions", json=body(number))
+            answer = await http.post("/v1/completions", json=body(number, tokens))
         except httpx.TransportError:
             broken += 1
             return
@@ -124,21 +124,23 @@ def flood(url: str, per_second: float, seconds: float) -> dict[str, Any]:
     }
 
 
-def run(seconds: float, times: int, directory: Path) -> Tally:
+def run(seconds: float, times: int, tokens: int, directory: Path) -> Tally:
     tally = Tally(seconds=seconds, times=times)
     server = Served(directory / "home", (CHAT,), SETTINGS)
     try:
         server.wait_ready()
         gateway = psutil.Process(server.process.pid)
-        ask_in_turn(server.url, 3)
-        tally.calm_per_second = ask_in_turn(server.url, max(10.0, seconds / 3))
+        ask_in_turn(server.url, 3, tokens)
+        tally.calm_per_second = ask_in_turn(server.url, max(10.0, seconds / 3), tokens)
         tally.rss_before = gateway.memory_info().rss
         tally.offered_per_second = tally.calm_per_second * times
         share = tally.offered_per_second / PROCESSES
         command = [sys.executable, "-m", "tests.faults.server_overload", "--flood", server.url]
         flooding = [
             subprocess.Popen(
-                [*command, "--rate", str(share), "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True
+                [*command, "--rate", str(share), "--seconds", str(seconds), "--tokens", str(tokens)],
+                stdout=subprocess.PIPE,
+                text=True,
             )
             for _ in range(PROCESSES)
         ]
@@ -177,14 +179,15 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer: fewer, more requests")
     parser.add_argument("--flood", default="")
     parser.add_argument("--rate", type=float, default=1)
     given = parser.parse_args()
     if given.flood:
-        print(json.dumps(flood(given.flood, given.rate, given.seconds)))
+        print(json.dumps(flood(given.flood, given.rate, given.seconds, given.tokens)))
         return 0
     with tempfile.TemporaryDirectory() as name:
-        tally = run(given.seconds, given.times, Path(name))
+        tally = run(given.seconds, given.times, given.tokens, Path(name))
     print(json.dumps(asdict(tally)))
     return 0 if is_right(tally) else 1
 
