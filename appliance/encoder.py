@@ -26,13 +26,12 @@ from appliance.encoders.embed import Embedder
 from appliance.encoders.queue import Batch, BatchQueue, Place
 from appliance.encoders.rerank import Reranker
 from appliance.encoders.work import Work
+from appliance.launch import EncoderModel, EncoderOrder
 from appliance.records import (
     Cancel,
     Command,
     Detokenize,
     Embed,
-    EncoderModel,
-    EncoderOrder,
     Event,
     Failed,
     Generate,

@@ -15,6 +15,7 @@ import msgspec
 import psutil
 
 from appliance import errors
+from appliance.launch import GeneratorOrder
 from appliance.llm import bindings, native
 from appliance.llm.block_store import BlockStore
 from appliance.llm.blocks import BlockTree
@@ -24,7 +25,7 @@ from appliance.llm.draft_model import READ_AT_ONCE, DraftModel
 from appliance.llm.engine import Engine
 from appliance.llm.plan import Limits
 from appliance.llm.scheduler import Scheduler
-from appliance.records import Event, GeneratorOrder, Loading, ModelFacts
+from appliance.records import Event, Loading, ModelFacts
 
 DEFAULT_CELLS = 8192
 PROGRESS_STEP = 0.02

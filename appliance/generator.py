@@ -13,21 +13,11 @@ import threading
 
 from appliance import errors, memory
 from appliance.engine_room import build_engine, load, load_draft_model
+from appliance.launch import GeneratorOrder
 from appliance.llm.engine import Engine
 from appliance.llm.prepare import Preparer
 from appliance.preparation import Preparation
-from appliance.records import (
-    Cancel,
-    Command,
-    Detokenize,
-    Failed,
-    Generate,
-    GeneratorOrder,
-    Measure,
-    Ready,
-    Stop,
-    Tokenize,
-)
+from appliance.records import Cancel, Command, Detokenize, Failed, Generate, Measure, Ready, Stop, Tokenize
 from appliance.workers.frames import WorkerChannel
 
 log = logging.getLogger("hearth.generator")

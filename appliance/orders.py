@@ -16,13 +16,13 @@ import msgspec
 from appliance import paths
 from appliance.config.schema import Generator, Settings
 from appliance.errors import SetupError
-from appliance.records import (
+from appliance.launch import (
     AdapterFile,
     DraftModelFile,
     EncoderModel,
     EncoderOrder,
+    EncoderRole,
     GeneratorOrder,
-    WorkerRole,
 )
 from models.adapter import misfit, read_adapter
 from models.errors import ModelError
@@ -260,7 +260,7 @@ def _encoder_model(installed: Installed, source: ModelSource) -> EncoderModel:
     assert manifest.encoding is not None
     model = EncoderModel(
         name=manifest.name,
-        role=cast(WorkerRole, manifest.role),
+        role=cast(EncoderRole, manifest.role),
         weights=str(weights.path),
         weights_offset=weights.start,
         weights_bytes=weights.length,

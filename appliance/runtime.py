@@ -26,9 +26,9 @@ from appliance.figures import Figures
 from appliance.knowledge.carried import CarriedBase
 from appliance.knowledge.embedding import ServedEmbedder, fingerprint
 from appliance.knowledge.service import Knowledge
+from appliance.launch import EncoderModel, Order
 from appliance.lineup import PLUS, Lineup
 from appliance.orders import encoder_order, generator_order
-from appliance.records import EncoderModel, Order
 from appliance.residency.keep_alive import parse
 from appliance.residency.residency import Residency
 from appliance.residency.tenant import Tenant, TenantState

@@ -25,6 +25,7 @@ LEVELS = {
     "appliance.errors": (0, "every room raises them"),
     "appliance.configuration": (0, "what is told of settings; the server writes it, the client reads it"),
     "appliance.records": (0, "every room passes them"),
+    "appliance.launch": (0, "a worker's first frame; whoever starts or is started reads it"),
     "appliance.activity": (0, "what is under way; whoever hands work to a model notes it"),
     "appliance.admin": (1, "what operators are told; the server writes it, the client reads it"),
     "appliance.audit": (0, "what the audit log says; the server writes it, the client reads it"),

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.config.schema import Generator, Settings
 from appliance.errors import SetupError
+from appliance.launch import GeneratorOrder
 from appliance.orders import (
     CACHE_SHARE_OF_MEMORY,
     MIN_CELLS,
@@ -17,7 +18,6 @@ from appliance.orders import (
     estimate,
     generator_order,
 )
-from appliance.records import GeneratorOrder
 from models.gguf import GgufFacts, read_gguf
 from models.library import Library
 from models.store import Store

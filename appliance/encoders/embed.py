@@ -19,7 +19,8 @@ from appliance.encoders.loaded import LoadedModel
 from appliance.encoders.rows import Row, single_row
 from appliance.encoders.work import Work
 from appliance.errors import ContextLengthExceeded, InvalidValue, SetupError, UnsupportedParameter
-from appliance.records import Embed, Embeddings, EncoderModel, ModelFacts, PromptKind
+from appliance.launch import EncoderModel
+from appliance.records import Embed, Embeddings, ModelFacts, PromptKind
 
 Ids = tuple[int, ...]
 

@@ -16,7 +16,8 @@ from appliance.encoders.rows import Row, pad, single_row
 from appliance.encoders.session import BACKEND, Session
 from appliance.encoders.tokenizer import Tokenizer
 from appliance.errors import HearthError, InternalError, SetupError
-from appliance.records import EncoderModel, ModelFacts
+from appliance.launch import EncoderModel
+from appliance.records import ModelFacts
 
 KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 NEEDED_INPUTS = frozenset({"input_ids", "attention_mask"})

@@ -16,7 +16,8 @@ from appliance.encoders.rows import Row
 from appliance.encoders.tokenizer import CHARACTERS_PER_TOKEN
 from appliance.encoders.work import Work
 from appliance.errors import ContextLengthExceeded, SetupError
-from appliance.records import EncoderModel, ModelFacts, Rerank, Scores
+from appliance.launch import EncoderModel
+from appliance.records import ModelFacts, Rerank, Scores
 
 Ids = tuple[int, ...]
 

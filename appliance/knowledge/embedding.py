@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from appliance.errors import ModelNotFound, Unavailable
 from appliance.knowledge.extract.messages import Measure
-from appliance.records import EncoderModel, PromptKind
+from appliance.launch import EncoderModel
+from appliance.records import PromptKind
 from appliance.store.vector_cache import VectorCache
 from appliance.workers.handles import EncoderHandle
 from models.manifest import Manifest

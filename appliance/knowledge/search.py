@@ -22,8 +22,8 @@ from appliance.knowledge.retrieve import Candidate, Found, Query, Trace, Tuning,
 from appliance.knowledge.transactions import read, write
 from appliance.knowledge.views import Answer, BaseStatus
 from appliance.language import speaks
+from appliance.launch import EncoderModel
 from appliance.principal import Principal
-from appliance.records import EncoderModel
 from appliance.store import bases, documents
 from appliance.store.database import Connection, Database
 from appliance.store.indexes import Indexes

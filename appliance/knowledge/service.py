@@ -31,8 +31,8 @@ from appliance.knowledge.retrieve import Tuning
 from appliance.knowledge.search import Search
 from appliance.knowledge.transactions import read
 from appliance.knowledge.views import Answer
+from appliance.launch import EncoderModel
 from appliance.principal import LOCAL, Principal
-from appliance.records import EncoderModel
 from appliance.store import bases, editions
 from appliance.store.database import Connection, Database
 from appliance.store.index import GRAPH_FROM

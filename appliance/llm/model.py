@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from appliance.errors import SetupError
+from appliance.launch import AdapterFile, GeneratorOrder
 from appliance.llm.bindings import forget_log, llama, load_model_file, why
 from appliance.llm.vocabulary import LlamaVocabulary
-from appliance.records import AdapterFile, GeneratorOrder
 
 
 class LlamaModel:

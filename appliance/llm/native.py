@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from appliance.errors import InternalError, SetupError
+from appliance.launch import GeneratorOrder
 from appliance.llm import zero_pages
 from appliance.llm.backend import Content, Logits, Span
 from appliance.llm.batch import LlamaBatch
@@ -20,7 +21,7 @@ from appliance.llm.bindings import llama, why
 from appliance.llm.cores import FreeCores, usable_cores
 from appliance.llm.model import LlamaModel
 from appliance.llm.sampler import LlamaSampler
-from appliance.records import GeneratorOrder, SamplingParams
+from appliance.records import SamplingParams
 
 CACHE_TYPES = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
 FLASH_ATTENTION = {

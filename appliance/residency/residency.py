@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from appliance import errors, memory
 from appliance.activity import Activity
-from appliance.records import GeneratorOrder
+from appliance.launch import GeneratorOrder
 from appliance.residency import explain
 from appliance.residency.keep_alive import FOREVER
 from appliance.residency.plan import Fits, Refusal, Waits, plan

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from appliance.errors import HearthError
-from appliance.records import GeneratorOrder
+from appliance.launch import GeneratorOrder
 from appliance.residency.keep_alive import FOREVER
 from appliance.residency.plan import Resident
 from appliance.workers.supervisor import State, Supervisor

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import msgspec
 
 from appliance.errors import InternalError, InvalidValue
-from appliance.records import Command, Event, Order
+from appliance.launch import Order
+from appliance.records import Command, Event
 
 HEADER = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024

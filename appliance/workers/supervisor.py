@@ -18,20 +18,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from appliance import errors
+from appliance.launch import EncoderOrder, Order
 from appliance.records import (
     Accepted,
     Cancel,
     Command,
     Embed,
     Embeddings,
-    EncoderOrder,
     Ended,
     Event,
     Failed,
     Generate,
     Loading,
     ModelFacts,
-    Order,
     Progress,
     Ready,
     Rerank,

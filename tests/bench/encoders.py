@@ -28,16 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.encoder import usable_cores
-from appliance.records import (
-    Embed,
-    Embeddings,
-    EncoderModel,
-    EncoderOrder,
-    Measure,
-    Rerank,
-    Scores,
-    WorkerStats,
-)
+from appliance.launch import EncoderModel, EncoderOrder
+from appliance.records import Embed, Embeddings, Measure, Rerank, Scores, WorkerStats
 from tests.encoders.conftest import E5, MINILM, RERANKER, EncoderProcess, find
 
 MODELS = {model.name: model for model in (MINILM, E5, RERANKER)}

@@ -18,7 +18,8 @@ import pytest
 from appliance import paths
 from appliance.encoders.embed import Embedder
 from appliance.encoders.rerank import Reranker
-from appliance.records import Command, EncoderModel, EncoderOrder, Event, Failed, Loading, Ready
+from appliance.launch import EncoderModel, EncoderOrder
+from appliance.records import Command, Event, Failed, Loading, Ready
 from appliance.workers.frames import HEADER, encode, event_decoder
 
 MINILM = EncoderModel(

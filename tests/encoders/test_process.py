@@ -8,11 +8,11 @@ import pytest
 
 from appliance import errors
 from appliance.encoder import Server, default_batch_tokens, usable_cores
+from appliance.launch import EncoderOrder
 from appliance.records import (
     Cancel,
     Embed,
     Embeddings,
-    EncoderOrder,
     Failed,
     Generate,
     Loading,

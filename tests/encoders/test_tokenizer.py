@@ -6,7 +6,7 @@ import pytest
 
 from appliance.encoders.tokenizer import Frame, PairFrame, Tokenizer
 from appliance.errors import SetupError
-from appliance.records import EncoderModel
+from appliance.launch import EncoderModel
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from appliance.launch import AdapterFile, GeneratorOrder
 from appliance.llm import bindings, native
 from appliance.llm.backend import Span
 from appliance.llm.fake import adapter_shift, checksum_token
 from appliance.llm.request import Admit
-from appliance.records import AdapterFile, GeneratorOrder, SamplingParams
+from appliance.records import SamplingParams
 from models.store import Store
 from tests import tiny_model
 from tests.conftest import require

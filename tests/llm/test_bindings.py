@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.errors import InternalError, SetupError
+from appliance.launch import GeneratorOrder
 from appliance.llm import bindings
 from appliance.llm.backend import Span
 from appliance.llm.engine import Engine
@@ -22,7 +23,7 @@ from appliance.llm.plan import Limits
 from appliance.llm.request import Admit
 from appliance.llm.sampling import logprobs
 from appliance.llm.scheduler import Scheduler
-from appliance.records import Ended, Event, GeneratorOrder, SamplingParams, Step
+from appliance.records import Ended, Event, SamplingParams, Step
 from models.store import Store
 from tests.serving import CHAT, missing_models, store_directory
 

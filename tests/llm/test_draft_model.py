@@ -10,13 +10,14 @@ import pytest
 
 from appliance import engine_room
 from appliance.errors import InternalError, SetupError
+from appliance.launch import DraftModelFile, GeneratorOrder
 from appliance.llm import bindings, native
 from appliance.llm.backend import Span
 from appliance.llm.draft import LONGEST_DRAFT, LONGEST_PAUSE
 from appliance.llm.draft_model import READ_AT_ONCE, DraftModel
 from appliance.llm.fake import FakeBackend, checksum_token
 from appliance.llm.request import Admit
-from appliance.records import DraftModelFile, Ended, Event, GeneratorOrder, SamplingParams
+from appliance.records import Ended, Event, SamplingParams
 from models.store import Store
 from tests import tiny_model
 from tests.conftest import require

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from appliance.errors import InternalError
+from appliance.launch import GeneratorOrder
 from appliance.records import (
     Cancel,
     ChatPrompt,
@@ -19,7 +20,6 @@ from appliance.records import (
     Ended,
     Event,
     Generate,
-    GeneratorOrder,
     Message,
     SamplingParams,
     Step,

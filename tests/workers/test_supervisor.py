@@ -15,7 +15,8 @@ import pytest
 
 from appliance.activity import Activities, Activity
 from appliance.errors import Draining, ModelLoading, SetupError, Unavailable, WorkerLost, pack
-from appliance.records import Detokenize, GeneratorOrder, Text
+from appliance.launch import GeneratorOrder
+from appliance.records import Detokenize, Text
 from appliance.workers.handles import GeneratorHandle
 from appliance.workers.supervisor import State, Supervisor
 
