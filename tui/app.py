@@ -108,7 +108,8 @@ class HearthApp(Host):
                     self.action_set_up()
 
     async def on_unmount(self) -> None:
-        await self.backend.close()
+        if hasattr(self, "backend"):  # it has begun: else the reason why it could not is worth telling
+            await self.backend.close()
 
     # What keys and the palette do
 

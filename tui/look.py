@@ -95,6 +95,8 @@ THEMES = (
         error="ansi_bright_red",
         ansi=True,
         variables={
+            "ansi-background": "ansi_default",
+            "ansi-foreground": "ansi_default",
             "block-cursor-background": "ansi_yellow",
             "block-cursor-foreground": "ansi_black",
             "block-cursor-text-style": "none",

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.serving import Served
 from tests.tui.operating import NARROW, operated, operating
+from tui import language, look
+from tui.app import PLACES
 
 
 @operated
@@ -62,3 +68,37 @@ async def test_every_line_fits_a_small_terminal(server: Served) -> None:
 async def test_a_server_that_is_not_there_is_told_with_the_way_out() -> None:
     async with operating("http://127.0.0.1:9") as operator:
         await operator.sees("no answer", "http://127.0.0.1:9", "hearth serve")
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    **{theme.name: {"theme": theme.name} for theme in look.THEMES},
+    "no colour": {"no_color": True},
+    "ascii": {"ascii": True},
+    "ascii, no colour": {"ascii": True, "no_color": True},
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@operated
+async def test_every_screen_comes_up_in_every_look(server: Served, name: str) -> None:
+    async with operating(server.url, **LOOKS[name]) as operator:
+        await operator.sees("ready", "offline")
+        for number, place in enumerate(PLACES, start=1):
+            await operator.press(f"alt+{number}")
+            await operator.until(lambda place=place: operator.app.current_mode == place, place)
+            await operator.sees(language.say(f"places.{place}"), "ready")
+        await operator.press("f1")
+        await operator.sees(language.say("frame.everywhere"))
+
+
+@pytest.mark.parametrize("tongue", language.LANGUAGES)
+@operated
+async def test_the_keys_of_every_screen_fit_the_last_line_of_a_small_terminal(
+    server: Served, tongue: str
+) -> None:
+    async with operating(server.url, NARROW, language=tongue) as operator:
+        for number, place in enumerate(PLACES, start=1):
+            await operator.press(f"alt+{number}")
+            await operator.until(lambda place=place: operator.app.current_mode == place, place)
+            help = f"? {language.say('frame.help')} "
+            await operator.until(lambda help=help: help in operator.text.splitlines()[-1], place, seconds=10)

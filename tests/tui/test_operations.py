@@ -104,7 +104,7 @@ async def test_checkpoints_are_kept_and_the_log_is_compared_with_them(
 async def test_the_servers_own_log_is_followed(box: TinyServer) -> None:
     async with operating(box.url, WIDE) as operator:
         await operator.press("7")
-        await operator.sees("the server began")
+        await operator.sees("Audit log", "/admin/v1/audit")
         await operator.press("l")
         await operator.sees("The server's own log", "ada is ready")
         await operator.press("slash")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.content import Content
 from textual.style import Style
@@ -52,6 +53,8 @@ class LiveTable(DataTable[Text]):
         chosen = self.chosen
         with self.prevent(DataTable.RowHighlighted):
             self.clear()
+            for column in self.columns.values():  # they would stay as wide as they ever were
+                column.content_width = cell_len(column.label.plain)
             for key, cells in rows.items():
                 self.add_row(*map(self._text, cells), key=key)
         self._shown = rows
