@@ -71,6 +71,7 @@ binary: setup-dev ## Make dist/hearth, one file with the pack tiny inside, and r
 	@$(VENV_PYTHON) -m appliance models pull --pack $(or $(PACK),tiny)
 	@$(VENV_PYTHON) build/bundle.py $(or $(PACK),tiny)
 	@$(VENV_PYTHON) build/rehearse.py dist/hearth$(if $(filter-out tiny,$(PACK)),-$(PACK))
+	@HEARTH_TEST_PROGRAM=dist/hearth$(if $(filter-out tiny,$(PACK)),-$(PACK)) $(VENV_PYTHON) -m pytest -q tests/tui/test_one_file.py
 
 lock: ## Make the locks from pyproject.toml, keeping pins that still fit (UPGRADE=1: take the newest)
 	@$(PYTHON) build/relock.py

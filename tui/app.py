@@ -54,6 +54,8 @@ class HearthApp(Host):
         Binding("ctrl+p", "command_palette", "frame.palette_short", show=False, priority=True),
         Binding("ctrl+q", "quit", "frame.quit", priority=True, show=False),
         Binding("q", "quit", "frame.quit", show=False),
+        Binding("ctrl+pagedown", "turn(1)", "frame.next_place", priority=True, show=False),
+        Binding("ctrl+pageup", "turn(-1)", "frame.last_place", priority=True, show=False),
         Binding("ctrl+t", "next_theme", "frame.next_theme", show=False),
         Binding("ctrl+l", "next_language", "frame.next_language", show=False),
         *(
@@ -131,6 +133,11 @@ class HearthApp(Host):
 
     def on_navigation_chosen(self, message: Navigation.Chosen) -> None:
         self.action_go(message.place)
+
+    def action_turn(self, by: int) -> None:
+        """To a neighbour of the screen: a key that does so in fields too, where digits are text."""
+        here = self.places.index(self.current_mode) if self.current_mode in self.places else -by
+        self.action_go(self.places[(here + by) % len(self.places)])
 
     def action_help(self) -> None:
         from tui.dialogs.help import Help

@@ -108,6 +108,7 @@ THEMES = (
             "border": "ansi_yellow",
             "border-blurred": "ansi_bright_black",
             "button-color-foreground": "ansi_black",
+            "button-focus-text-style": "bold",
         },
     ),
 )

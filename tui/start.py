@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from appliance.client.knowledge import KnowledgeClient
     from tui.backend import Door
 
+CONSOLES = ("linux", "vt")  # values of TERM
 THEMES = {"dark": "hearth-dark", "light": "hearth-light", "terminal": "hearth-sixteen"}
 
 
@@ -26,7 +27,7 @@ def run(
     authority: str | None,
     language: str | None,
     theme: str | None,
-    ascii: bool,
+    ascii: bool | None,
     kept: Path | None,
     chats: Path | None,
 ) -> None:
@@ -38,7 +39,7 @@ def run(
         language=chosen(os.environ),
         theme=_fitting_theme(),
         no_color="NO_COLOR" in os.environ,
-        ascii=ascii or not _writes_unicode(),
+        ascii=not _writes_unicode() if ascii is None else ascii,
         offers_setup=True,
     )
     if language is not None:
@@ -61,15 +62,19 @@ def door(url: str | None, key: str | None, authority: str | None, other_key: str
 
 
 def _fitting_theme() -> str:
-    """Consoles that have sixteen colours get their own."""
-    plain = ("linux", "vt", "ansi", "screen", "xterm")
+    """Terminals that have sixteen colours get their own."""
+    plain = (*CONSOLES, "ansi", "screen", "xterm")
     term = os.environ.get("TERM", "")
     has_more = "256color" in term or os.environ.get("COLORTERM")
     return THEMES["terminal"] if term.startswith(plain) and not has_more else THEMES["dark"]
 
 
 def _writes_unicode() -> bool:
-    return _is_in_browser() or (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    """The fonts of consoles have neither round corners nor braille, whatever the locale."""
+    if _is_in_browser():
+        return True
+    is_utf8 = (sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8"
+    return is_utf8 and not os.environ.get("TERM", "").startswith(CONSOLES)
 
 
 def _is_in_browser() -> bool:

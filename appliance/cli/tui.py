@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
 from appliance import paths
 from appliance.cli.options import URL
+from appliance.errors import SetupError
 
 
 @click.command()
@@ -20,7 +22,12 @@ from appliance.cli.options import URL
 )
 @click.option("--language", type=click.Choice(["en", "zh"]), help="Default: as last chosen, else $LANG.")
 @click.option("--theme", type=click.Choice(["dark", "light", "terminal"]), help="Default: as last chosen.")
-@click.option("--ascii", is_flag=True, help="Draw with ASCII only, for serial lines and plain fonts.")
+@click.option(
+    "--ascii/--unicode",
+    default=None,
+    help="Draw with ASCII only, for serial lines and plain fonts. "
+    "Default: on bare consoles, and where the locale is not UTF-8.",
+)
 @click.option(
     "--web", is_flag=True, help="Serve the UI to browsers on this machine, behind the server's keys."
 )
@@ -30,7 +37,7 @@ def tui(
     ca: str | None,
     language: str | None,
     theme: str | None,
-    ascii: bool,
+    ascii: bool | None,
     web: bool,
     web_port: int,
 ) -> None:
@@ -41,6 +48,8 @@ def tui(
     if web:
         _serve(url, ca, language, theme, web_port)
         return
+    if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.__stderr__.isatty()):
+        raise SetupError("the terminal UI needs a terminal; `hearth tui --web` serves it to a browser")
     from tui.start import run
 
     run(

@@ -8,12 +8,13 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import Button, Checkbox, Input, Static
+from textual.widgets import Button, Input, Static
 
 from appliance.admin import ModelStatus, ModelStatusList
 from tui import format
 from tui.dialogs.base import Dialog
 from tui.language import say
+from tui.widgets.tick import Tick
 
 LABEL_CELLS = 18
 
@@ -36,7 +37,7 @@ class LoadQuestion(Dialog[Loading]):
             yield Static(say("load.title", name=self._model.name), classes="dialog-title", markup=False)
             yield Static(self._estimate(), classes="dialog-text")
             yield Input(placeholder=say("load.keep_alive"), id="keep-alive", compact=True)
-            yield Checkbox(say("load.pin"), self._model.is_pinned, id="pin", compact=True)
+            yield Tick(say("load.pin"), self._model.is_pinned, id="pin", compact=True)
             with Horizontal(classes="dialog-buttons"):
                 yield Button(say("frame.no"), id="no", compact=True)
                 yield Button(say("load.do"), id="yes", variant="primary", compact=True)
@@ -75,4 +76,4 @@ class LoadQuestion(Dialog[Loading]):
     @on(Input.Submitted)
     def _accept(self) -> None:
         kept = self.query_one("#keep-alive", Input).value.strip()
-        self.dismiss(Loading(kept, self.query_one("#pin", Checkbox).value))
+        self.dismiss(Loading(kept, self.query_one("#pin", Tick).value))
