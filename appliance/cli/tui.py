@@ -48,7 +48,9 @@ def tui(
     if web:
         _serve(url, ca, language, theme, web_port)
         return
-    if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.__stderr__.isatty()):
+    streams = (sys.__stdin__, sys.__stderr__)  # it reads the one and draws on the other
+    has_terminal = all(stream is not None and stream.isatty() for stream in streams)
+    if not has_terminal and "TEXTUAL_DRIVER" not in os.environ:
         raise SetupError("the terminal UI needs a terminal; `hearth tui --web` serves it to a browser")
     from tui.start import run
 

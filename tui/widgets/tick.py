@@ -7,9 +7,7 @@ from textual.widgets import Checkbox
 
 
 class Tick(Checkbox):
-    BUTTON_LEFT = "["
-    BUTTON_RIGHT = "]"
-
     def render(self) -> Content:
-        self.BUTTON_INNER = "x" if self.value else " "
-        return super().render()
+        mark = "[x]" if self.value else "[ ]"
+        label = self._label.pad(1, 1).stylize_before(self.get_visual_style("toggle--label"))
+        return Content.assemble((mark, "bold"), label)
