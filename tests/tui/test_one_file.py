@@ -64,4 +64,4 @@ def test_every_screen_comes_up(served: Served, tmp_path: Path, size: tuple[int, 
         terminal.press("Enter")
         terminal.sees("tokens/s")
         terminal.press("F1")
-        terminal.sees("Everywhere", "Command palette")
+        terminal.sees("Everywhere", "Keep conversations")
