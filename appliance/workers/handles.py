@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from appliance.activity import Activities, Activity
-from appliance.errors import Cancelled, InternalError
+from appliance.errors import Cancelled, InternalError, Overloaded
+from appliance.launch import GeneratorOrder
 from appliance.records import (
     Accepted,
     Command,
@@ -39,6 +40,7 @@ from appliance.workers.supervisor import Stream, Supervisor
 
 Reply = TypeVar("Reply")
 
+RETRY_AFTER = 1.0
 CANCELLED = "an operator ended this request"
 
 
@@ -124,6 +126,7 @@ class GeneratorHandle:
 
         with self._activities.begin("generate", self._model) as activity:
             async with self._lender.lend(self._model, activity, keep_alive) as supervisor:
+                _require_room(supervisor)
                 with _opened(supervisor, command, activity) as stream:
                     has_started = False
                     while True:
@@ -199,6 +202,19 @@ class EncoderHandle:
                 Scores,
                 activity,
             )
+
+
+def _require_room(supervisor: Supervisor) -> None:
+    """Raises Overloaded for a request that the worker could only refuse, before it costs the worker anything.
+
+    The worker's own count decides about all others: a request with several choices takes several slots.
+    """
+    order = supervisor.order
+    if isinstance(order, GeneratorOrder) and supervisor.outstanding >= order.slots + order.queue_requests:
+        raise Overloaded(
+            f"the queue is full: {supervisor.outstanding} requests are running or waiting",
+            retry_after=RETRY_AFTER,
+        )
 
 
 async def measure(supervisor: Supervisor) -> WorkerStats:
