@@ -68,7 +68,8 @@ async def test_a_skipped_setup_is_not_offered_again_and_is_in_the_palette(
     async with operating(box.url, kept=kept, offers_setup=True) as operator:
         await operator.sees(WELCOME, "ada")
         await operator.press("s")
-        await operator.sees("Requests under way", "Skipped.")
+        await operator.sees("Skipped.")
+        await operator.sees("Requests under way")  # once the message has gone from before it
     async with operating(box.url, kept=kept, offers_setup=True) as operator:
         await operator.sees("● ready", "Requests under way")
         await operator.pilot.pause(0.5)
