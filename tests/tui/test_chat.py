@@ -101,6 +101,23 @@ async def test_an_answer_is_stopped_and_the_server_with_it(server: Served) -> No
 
 
 @operated
+async def test_what_the_server_warns_of_stands_under_the_answer(server: Served) -> None:
+    async with operating(server.url) as operator:
+        await operator.press("3")
+        await operator.sees(CHAT)
+        await limit(operator, "5")
+        await operator.press("ctrl+o")
+        await operator.sees("How this conversation asks")
+        operator.app.screen.query_one("#seed").focus()
+        await operator.type("7")
+        await operator.press("enter")
+        await operator.sees_no("How this conversation asks")
+        await operator.type("Say hello.")
+        await operator.press("enter")
+        await operator.sees("tokens/s", "! seed fixes")
+
+
+@operated
 async def test_escape_is_at_once_when_a_model_hangs(server: Served) -> None:
     async with operating(server.url) as operator:
         await operator.press("3")

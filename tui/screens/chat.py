@@ -156,7 +156,7 @@ class Chat(ChatWork):
 
     @flow
     async def answer(self, answer: Turn, question: Turn | None = None) -> None:
-        """Shows the answer as it comes; what ends it early is noted under it."""
+        """Shows the answer as it comes; what ends it early and what the server warns of is noted under it."""
         transcript = self.query_one("#transcript", VerticalScroll)
         shown, conversation = TurnText(answer), self.conversation
         answer.base = self._bases.get(self._base or "", "")
@@ -165,9 +165,9 @@ class Chat(ChatWork):
         transcript.anchor()
         self._show_sources([])
         began, first, pieces = clock.ticks(), 0.0, 0
-        note = say("chat.stopped")
+        note, warnings = say("chat.stopped"), list[str]()
         try:
-            async for said in self.stream(self._request(), say("chat.answering", model=self._model)):
+            async for said in self.stream(self._request(warnings), say("chat.answering", model=self._model)):
                 first = first or clock.ticks() - began
                 pieces += len(said)
                 await shown.add("".join(words for words in said if isinstance(words, str)))
@@ -178,17 +178,19 @@ class Chat(ChatWork):
             note = f"✗ {error.message}  → {advice(error)}"
             raise
         finally:
-            answer.note = note
+            answer.note = " · ".join((note, *(f"! {warning}" for warning in warnings)))
+            for warning in warnings:  # the note may be cut where the screen ends
+                self.notify(warning, severity="warning")
             self.keep(conversation)
             if shown.is_attached:  # else this conversation is no longer on the screen
                 await shown.end()
                 self._show_sources(answer.sources)
 
-    def _request(self) -> Any:
-        """The client's call for what is asked now."""
+    def _request(self, warnings: list[str]) -> Any:
+        """The client's call for what is asked now; the server's warnings are added to `warnings`."""
         model, base = self._model or "", self._base
         messages = self.conversation.messages()
-        options = self.conversation.parameters.options()
+        options = self.conversation.parameters.options() | {"note": warnings.append}
         if base is None:
             return lambda client: client.stream_chat(model, messages, **options)
         return lambda client: client.stream_cited(model, messages, base, **options)
