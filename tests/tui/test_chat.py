@@ -90,7 +90,7 @@ async def test_an_answer_is_stopped_and_the_server_with_it(server: Served) -> No
         await operator.press("3")
         await operator.sees(CHAT)
         await limit(operator, "1000")
-        await operator.type("Count to one thousand, one number a line.")
+        await operator.type("Write a very long story about a lighthouse, a storm and a ship.")
         await operator.press("enter")
         await operator.until(lambda: words_of_answer(operator) > 2, "the answer's first words")
         with suspended(server.worker("generator")):  # else it might end before the key is pressed
