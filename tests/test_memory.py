@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -44,9 +47,20 @@ def test_here_some_memory_is_free() -> None:
     assert 0 < available() <= psutil.virtual_memory().total
 
 
+@contextlib.contextmanager
+def taking(size: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has so many bytes."""
+    program = f"own = bytes({size}) + b'x' * {size}; own = own[{size}:]; print(); input()"
+    words = [sys.executable, "-S", "-c", program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.stdin.close()
+
+
 def test_a_process_memory_of_its_own_is_counted() -> None:
-    before = private(os.getpid())
-    own = bytearray(b"x" * 30_000_000)
-    assert 29_000_000 < private(os.getpid()) - before < 60_000_000
-    assert len(own) == 30_000_000
+    with taking("0") as little, taking("30_000_000") as much:
+        assert 29_000_000 < private(much.pid) - private(little.pid) < 31_000_000
     assert private(2**22 + 1) == 0, "nobody has that number"

@@ -103,6 +103,7 @@ class _Pending:
     frame: bytes  # the command, ready to be sent, and sent again
     stream: Stream
     sends_left: int
+    is_generation: bool
     has_answered: bool = False
 
 
@@ -300,7 +301,8 @@ class Supervisor:
         id = next(self._ids)
         command = make(id)
         sends = 2 if isinstance(command, Generate | Embed | Rerank) else 1
-        pending = self._pending[id] = _Pending(encode(command), Stream(), sends)
+        is_generation = isinstance(command, Generate)
+        pending = self._pending[id] = _Pending(encode(command), Stream(), sends, is_generation)
         if self.state is State.READY:
             self._send_request(pending)
         return id, pending.stream
@@ -378,8 +380,8 @@ class Supervisor:
 
     @property
     def outstanding(self) -> int:
-        """Requests that are with this worker now."""
-        return len(self._pending)
+        """Requests for text that are with this worker now."""
+        return sum(pending.is_generation for pending in self._pending.values())
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -135,8 +135,10 @@ def test_a_compaction(http: httpx.Client) -> None:
 
 
 def test_a_failure(http: httpx.Client) -> None:
-    events = streamed(http, background=True, timeout=0.001, max_output_tokens=200)
-    assert types_of(events) - {"in_progress", "queued"} == CASES["failed"] - {"in_progress"}
+    """A first word may be out before the time is."""
+    types = types_of(streamed(http, background=True, timeout=0.001, max_output_tokens=200))
+    assert CASES["failed"] - {"in_progress"} <= types
+    assert not types & {"completed", "incomplete"}
 
 
 @pytest.mark.parametrize(

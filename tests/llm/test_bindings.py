@@ -385,8 +385,8 @@ def test_a_cache_that_does_not_fit_is_a_setup_error(weights: Path) -> None:
     program = (
         "import sys\n"
         "from appliance.errors import SetupError\n"
+        "from appliance.launch import GeneratorOrder\n"
         "from appliance.llm import bindings, native\n"
-        "from appliance.records import GeneratorOrder\n"
         "bindings.load_compute_backends()\n"
         "try:\n"
         "    order = GeneratorOrder(name='greedy', weights=sys.argv[1], threads=1, slots=1)\n"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Footer
 from textual.worker import Worker
@@ -57,7 +58,10 @@ BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # for screens that stand side by
 def flow(
     method: Callable[Concatenate[This, Given], Awaitable[None]],
 ) -> Callable[Concatenate[This, Given], Worker[None]]:
-    """Runs the method as a worker; a HearthError that leaves it is shown, a cancellation ends it quietly."""
+    """Runs the method as a worker; a HearthError that leaves it is shown, a cancellation ends it quietly.
+
+    So does the end of the screen, whose widgets go before it: what the method had for them is for nobody.
+    """
 
     @functools.wraps(method)
     def begin(self: This, *args: Given.args, **kwargs: Given.kwargs) -> Worker[None]:
@@ -66,6 +70,9 @@ def flow(
                 await method(self, *args, **kwargs)
             except HearthError as error:
                 self.show_error(error)
+            except NoMatches:
+                if not self._is_bare:
+                    raise
 
         return self.run_worker(run, name=method.__name__, group="flows")
 
@@ -109,6 +116,12 @@ class HearthScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.composed()
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether its widgets are on their way out: the screen ends, or is composed anew."""
+        last = self.query(Footer)
+        return not (self.is_parent_active and last and last.first().is_attached)
 
     # Told by the feeds
 
