@@ -4,12 +4,12 @@ Run from the repository's root, with qemu-user and a C compiler installed; it ta
 
     python -m tests.faults.old_processor [EXECUTABLE] [CPU]
 
-The launcher is tried too, on CPU and on a processor that it must refuse. Under qemu-user 7.2 a program with
-uvloop is ended by SIGSEGV when a child of it is killed, whatever the CPU (asyncio's own loop is not): here
-that is when the extractor has been idle for a minute. The self-test is therefore tried up to ATTEMPTS
-times; every attempt is told, and every check must hold in one of them. qemu-user knows no seccomp filters,
-so the check that the kernel refuses network sockets cannot hold there and is left out. The last line is
-JSON: `failed` must be empty. Exits with 77 where qemu is missing.
+The launcher is tried too, on CPU and on a processor that it must refuse. Two checks cannot hold there and
+are left out: qemu-user knows no seccomp filters, and under qemu-user 7.2 a program with uvloop is ended by
+SIGSEGV when a child of it ends, whatever the CPU (asyncio's own loop is not), as the workers do when the
+server stops. So does the extractor when it has been idle for a minute: on a slow machine the self-test may
+be cut by that, and is tried up to ATTEMPTS times; every attempt is told, and every check must hold in one
+of them. The last line is JSON: `failed` must be empty. Exits with 77 where qemu is missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CPU, TOO_OLD = "Nehalem", "core2duo"
 MISSING = 77
 MOST_SECONDS = 1800
 ATTEMPTS = 6
-NEEDS_SECCOMP = "network socket"
+LEFT_OUT = ("network socket", "the server stops")
 
 
 def main() -> int:
@@ -76,7 +76,7 @@ def rehearse(executable: Path, cpu: str, qemu: str, directory: Path) -> int:
         for check in json.loads(done.stdout):
             name, problem = check["name"], check["problem"]
             print(f"{attempts}: {check['seconds']:8.1f} s  {name}  {problem}", flush=True)
-            if NEEDS_SECCOMP not in name:
+            if not any(words in name for words in LEFT_OUT):
                 checks[name] = problem if checks.get(name, problem) else ""
     failed += [name for name, problem in checks.items() if problem]
     print(json.dumps({"cpu": cpu, "attempts": attempts, "checks": len(checks), "failed": failed}))
