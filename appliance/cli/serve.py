@@ -46,15 +46,15 @@ def serve(
     settings = load(None)
     fixed = fixed_settings(assignments, **flags)
     lines = begin_logging(settings.log_level, settings.log_format)
-    # The port is taken before anything long begins: a busy one is then known at once.
     from appliance import server
     from appliance.config.reload import Configuration
     from appliance.runtime import Runtime
 
     tls = server.tls_context(settings)
-    listener = server.bind(settings)
     home = _open_home(settings)
     check_bind(settings)
+    # The port is taken before anything long begins: a busy one is then known at once.
+    listener = server.bind(settings)
     library = open_library()
     if settings.pull == "missing" and not settings.models and not library.carries(settings.pack):
         fetch_missing(settings, library.store)
