@@ -107,6 +107,7 @@ class BlockTree:
             planted.append(block)
         for known in [*path, *planted][: proven // self.block_tokens]:
             self._prove(known)
+        self._trim()
         return planted
 
     def keep(self, block: Block, size: int) -> None:

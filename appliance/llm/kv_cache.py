@@ -7,7 +7,7 @@ what is evicted; when a sequence runs is the scheduler's decision.
 
 Where a beginning comes from: the cells of a running or retained sequence are shared, which costs nothing;
 what stands beyond them in stored blocks is restored, which costs a copy. Retained sequences weigh on every
-step, because attention passes over their cells; so they move to stored blocks while others decode.
+step, because attention passes over their cells; so they are given up for stored blocks while others run.
 """
 
 from __future__ import annotations
@@ -201,14 +201,20 @@ class KvCache:
         return True
 
     def lighten(self) -> None:
-        """While others decode: move the oldest retained sequence to stored blocks, a little at a time."""
-        if not self.retained or not self.tree.is_on:
+        """While others run: give up retained sequences, oldest first, once stored blocks hold them.
+
+        What is not stored yet is copied a little at a time, and given up in a later step.
+        """
+        if not self.retained or not self.running or not self.tree.is_on:
             return
         running = self.ledger.distinct(s.cells for s in self.running.values())
-        if self.ledger.used - running > RETAINED_WHILE_BUSY:
+        copies = SAVES_AT_ONCE
+        while self.retained and self.ledger.used - running > RETAINED_WHILE_BUSY:
             slot, held = next(iter(self.retained.items()))
-            if self._save(slot, held, SAVES_AT_ONCE):
-                self._evict()
+            copies -= self._save(slot, held, copies)
+            if slot in self._unsaved:
+                return
+            self._evict()
 
     @property
     def has_unsaved(self) -> bool:
@@ -220,10 +226,10 @@ class KvCache:
         slot = next(reversed(self._unsaved))
         self._save(slot, self.retained[slot], SAVES_AT_ONCE)
 
-    def _save(self, slot: int, held: Retained, most: int) -> bool:
-        """Copy up to `most` blocks that are not stored yet; whether all are now."""
+    def _save(self, slot: int, held: Retained, most: int) -> int:
+        """Copy up to `most` blocks that are not stored yet; how many that were."""
         if slot not in self._unsaved:
-            return True
+            return 0
         size = self.tree.block_tokens
         planted = self.tree.plant(held.namespace, held.tokens, proven=held.proven, most=most)
         self._changes += [Save(slot, (block.depth - 1) * size, size, block) for block in planted]
@@ -231,7 +237,7 @@ class KvCache:
         # The budget may be too small for all of it: then it is not tried for ever.
         if len(planted) < most or self._unsaved[slot] <= 0:
             del self._unsaved[slot]
-        return slot not in self._unsaved
+        return len(planted)
 
     def _evict(self, keep: int | None = None) -> bool:
         victim = next((slot for slot in self.retained if slot != keep), None)

@@ -110,9 +110,8 @@ class Scheduler:
         plan = Plan()
         self._pause_lower()
         self._plan_decodes(plan)
-        if plan.spans:
-            self.cache.lighten()
         self._admit_some()
+        self.cache.lighten()
         self._plan_restores(plan)
         room = self.limits.batch_tokens - plan.tokens
         self._plan_prefills(plan, min(room, self.limits.busy_prefill_tokens) if plan.spans else room)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.llm.blocks import Block, BlockTree, Effect
@@ -50,6 +50,7 @@ def test_it_finds_the_longest_beginning_in_whole_blocks(stored: list[list[int]],
     st.sampled_from([0, 25, 60, 1000]),
     st.sampled_from([0, 15, 40, 1000]),
 )
+@example([([1] * 8, "", 0, False), ([1] * 8, "", 8, False)], 25, 15)  # proven only when it is planted again
 def test_budgets_and_books_hold_whatever_is_asked(
     requests: list[tuple[list[int], str, int, bool]], memory: int, disk: int
 ) -> None:
