@@ -36,7 +36,7 @@ def chat(served: Served, cut: Callable[[], None]) -> None:
 def responses(served: Served, cut: Callable[[], None]) -> None:
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as sdk:
         last = None
-        for last in sdk.responses.create(model=CHAT, input="Count for ever.", stream=True):
+        for last in sdk.responses.create(model=CHAT, input="Count for ever.", temperature=0, stream=True):
             if last.sequence_number == 6:
                 cut()
         assert last is not None
@@ -55,7 +55,7 @@ def messages(served: Served, cut: Callable[[], None]) -> None:
 
 def lines(served: Served, cut: Callable[[], None]) -> None:
     with ollama.Client(host=served.url) as client:
-        stream = client.chat(CHAT, ASKED, stream=True)
+        stream = client.chat(CHAT, ASKED, stream=True, options={"temperature": 0})
         with pytest.raises(ollama.ResponseError):
             read(stream, 3, cut)
 

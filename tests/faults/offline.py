@@ -54,7 +54,7 @@ FILE_CALLS = (
 FILE_CALL = re.compile(rf"\b({'|'.join(FILE_CALLS.split())})\((.*)\) = (-?\d+)")
 PATH = re.compile(r'(?:(AT_FDCWD|\d+)(?:<([^>]*)>)?, )?"((?:[^"\\]|\\.)*)"')
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
-DEVICES = ("/dev/null", "/dev/tty", "/proc/self/", "/proc/thread-self/")
+DEVICES = ("/dev/null", "/dev/tty", "/dev/ptmx", "/dev/pts/", "/proc/self/", "/proc/thread-self/")
 ADDRESS = re.compile(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 
 
@@ -214,7 +214,10 @@ def read_files(trace: Path, allowed: tuple[str, ...]) -> dict[str, Any]:
             continue
         if found[1] in ("open", "openat") and not WRITES.search(found[2]):
             continue
-        for _, below, name in PATH.findall(found[2]):
+        named = PATH.findall(found[2])
+        if found[1].startswith("symlink"):
+            named = named[-1:]  # the first is what the link says, which is not touched
+        for _, below, name in named:
             made.add(name if name.startswith("/") or not below else f"{below}/{name}")
     elsewhere = sorted(
         name for name in made if not name.startswith((*allowed, *DEVICES)) and "/__pycache__" not in name
