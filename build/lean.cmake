@@ -7,3 +7,5 @@ set(LLAMA_BUILD_COMMON OFF)
 # A wheel cannot hold symbolic links: each versioned name would be a full copy of its library, and a
 # process that loads one library under two names has two of it, each with its own backend registry.
 set(CMAKE_PLATFORM_NO_VERSIONED_SONAME ON)
+
+include("${CMAKE_CURRENT_LIST_DIR}/masked_cells.cmake")

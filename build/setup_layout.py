@@ -10,6 +10,7 @@ RUN_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 CLIENTS_LOCK = ROOT / "requirements-clients.lock"
 LEAN_CMAKE = ROOT / "build" / "lean.cmake"
+MASKED_CELLS = (ROOT / "build" / "masked_cells.cmake", ROOT / "build" / "masked_cells.h")
 
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from requirements_lock import LockError, Pin, read_lock
 from setup_failure import Failure, SetupError
-from setup_layout import DEV_LOCK, LEAN_CMAKE, ROOT, RUN_LOCK, STAMP, VENV_PYTHON
+from setup_layout import DEV_LOCK, LEAN_CMAKE, MASKED_CELLS, ROOT, RUN_LOCK, STAMP, VENV_PYTHON
 from wheel_cache import cpu_fingerprint, file_sha256, wheel_key
 
 # Released as source only. They are compiled here, for this processor.
@@ -75,6 +75,7 @@ def build_settings(environ: Mapping[str, str]) -> dict[str, str]:
         "python": _python_tag(),
         "cmake": " ".join(CMAKE_OPTIONS),
         "lean": file_sha256(LEAN_CMAKE),
+        **{path.name: file_sha256(path) for path in MASKED_CELLS},
         **{name: environ.get(name, "") for name in _COMPILER_VARIABLES},
     }
 
