@@ -113,8 +113,7 @@ class Scheduler:
         self._admit_some()
         self.cache.lighten()
         self._plan_restores(plan)
-        room = self.limits.batch_tokens - plan.tokens
-        self._plan_prefills(plan, min(room, self.limits.busy_prefill_tokens) if plan.spans else room)
+        self._plan_prefills(plan, self._prefill_room(plan))
         plan.changes = self.cache.take_changes()
         return plan
 
@@ -204,6 +203,18 @@ class Scheduler:
                         sequence.restoring.pop()
                     break
                 copied += self.cache.restore(sequence, count).block.size
+
+    def _prefill_room(self, plan: Plan) -> int:
+        """Tokens of prompts that this step may compute. While others decode it is a small share, so that
+        their gaps stay short, but no smaller than the part of those who wait for their first token, as far
+        as a step could give it to them: of forty that come together none waits for the first few's answers.
+        """
+        room = self.limits.batch_tokens - plan.tokens
+        if not plan.spans:
+            return room
+        brief = sum(s.is_prefilling and s.pending <= self.limits.batch_tokens for s in self.running)
+        fair = self.limits.batch_tokens * brief // (brief + len(plan.spans))
+        return min(room, max(self.limits.busy_prefill_tokens, fair))
 
     def _plan_prefills(self, plan: Plan, room: int) -> None:
         """Share the step's room among those that prefill: half to the oldest, so that it gets done, the rest

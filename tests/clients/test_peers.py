@@ -183,7 +183,9 @@ def test_llama_server_answers_and_goes_on_where_another_was_cut(llama: str, tmp_
             platform("llama", llama, 80, type="llama-server", **PATIENT),
         )
         with serving(tmp_path / "home") as front:
-            plain = front.http.post("/v1/chat/completions", json=chat_body(max_tokens=8, temperature=0) | {"model": "llama"})
+            plain = front.http.post(
+                "/v1/chat/completions", json=chat_body(max_tokens=8, temperature=0) | {"model": "llama"}
+            )
             assert plain.headers["x-hearth-attempts"] == "llama/llama ok", plain.text
             assert plain.json()["usage"]["completion_tokens"] == 8
             cutting.script(Behaviour(cut_after=60, ending="close"))

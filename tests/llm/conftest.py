@@ -88,7 +88,10 @@ class Rig:
         assert decoding <= computed, "a running stream was left out of a step"
         if any(s in self.scheduler.running for s in self._decoding_before):
             prefilled = sum(len(span.tokens) for span in spans if span.sequence not in decoding)
-            assert prefilled <= self.limits.busy_prefill_tokens
+            waiting = [s for s in self.scheduler.running if s.is_prefilling]
+            brief = sum(s.pending <= self.limits.batch_tokens for s in waiting)
+            fair = self.limits.batch_tokens * brief / (brief + len(decoding))
+            assert prefilled <= max(self.limits.busy_prefill_tokens, fair)
         assert self.backend.used_cells + tokens == self.scheduler.ledger.used <= self.limits.cells
 
     def ask(

@@ -354,7 +354,7 @@ def test_drafts_share_the_rows_of_a_step_and_stay_off_when_it_is_full(rig: Any) 
         for id in range(1, streams + 1):
             r.ask(id, "abc" * 4, 60)
         r.run()
-        return max(seen)
+        return max(seen[3:])  # the first one, whose beginning the others wait for, is alone with its draft
 
     assert most_rows(1) == 1 + LONGEST_DRAFT
     assert 16 < most_rows(5) <= MOST_ROWS

@@ -392,6 +392,40 @@ def test_a_short_prompt_does_not_wait_behind_a_long_one(rig: Any) -> None:
     assert r.text(1) == r.alone("l" * 1500, 4)
 
 
+def test_many_short_prompts_get_as_much_of_a_step_as_there_are_of_them(rig: Any) -> None:
+    def steps_to_all_first_tokens(length: int) -> int:
+        r = rig(slots=12, cells=4096, sequences=16, batch_tokens=64, busy_prefill_tokens=8)
+        r.ask(0, "one that is answered already", 80)
+        r.step(2)
+        for id in range(1, 12):
+            r.ask(id, chr(96 + id) * length, 80)
+        for step in range(1, 800):
+            r.step()
+            if all(r.deltas(id) for id in range(1, 12)):
+                return step
+        raise AssertionError("they wait for ever")
+
+    assert steps_to_all_first_tokens(30) <= 15, "a share of 8 a step would take 42 of them"
+    assert steps_to_all_first_tokens(300) > 200, "no step could do one of these: they get the share of 8"
+
+
+def test_what_is_stored_makes_way_for_a_prompt_that_shares_nothing_with_it(rig: Any) -> None:
+    r = rig(slots=2, cells=2048, sequences=8, batch_tokens=64, memory=1_000_000)
+    first = "A conversation that is over, and long enough to be in the way. " * 8
+    r.ask(1, first, 4)
+    r.run()
+    while r.engine.rest():
+        pass
+    r.ask(2, "n" * 200, 4)
+    r.step()
+    assert r.scheduler.ledger.used <= 64, "the new prompt's cells alone"
+    r.run()
+    r.ask(3, first + "And now?", 4)
+    r.run()
+    assert r.text(3) == r.alone(first + "And now?", 4)
+    assert r.started(3).cached_tokens >= len(first) - 8
+
+
 def test_a_higher_class_takes_the_slot_of_a_batch_job_which_goes_on_later(rig: Any) -> None:
     r = rig(slots=2, cells=1024, batch_tokens=64)
     for id in (1, 2):

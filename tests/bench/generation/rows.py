@@ -48,9 +48,12 @@ class Bench:
 
 Round = list[Stream]
 Ask = Callable[[int], Sequence[dict[str, Any]]]
+Pause = Callable[[Round], None]  # between rounds, when nobody is asked; it gets the first contender's
 
 
-def in_turn(contenders: Sequence[Contender], jobs_of: Ask, rounds: int) -> list[list[Round]]:
+def in_turn(
+    contenders: Sequence[Contender], jobs_of: Ask, rounds: int, pause: Pause | None = None
+) -> list[list[Round]]:
     """The rounds of each contender. Both get the same jobs, and one warming job before."""
     found: list[list[Round]] = [[] for _ in contenders]
     for contender in contenders:
@@ -58,24 +61,47 @@ def in_turn(contenders: Sequence[Contender], jobs_of: Ask, rounds: int) -> list[
     for number in range(1, rounds + 1):
         for place, contender in enumerate(contenders):
             found[place].append(ask(contender.url, jobs_of(number)))
+        if pause is not None:
+            pause(found[0][-1])
     return found
 
 
 def both(
-    bench: Bench, slots: int, jobs_of: Ask, rounds: int, options: Sequence[str] = ()
+    bench: Bench,
+    slots: int,
+    jobs_of: Ask,
+    rounds: int,
+    options: Sequence[str] = (),
+    pause: Pause | None = None,
 ) -> tuple[list[Round], list[Round]]:
     """The rounds of Hearth and of llama-server."""
     with ExitStack() as stack:
         servers: list[Contender] = [stack.enter_context(bench.hearth(slots))]
         servers.append(stack.enter_context(bench.llama_server(slots, *options)))
-        ours, theirs = in_turn(servers, jobs_of, rounds)
+        ours, theirs = in_turn(servers, jobs_of, rounds, pause)
     return ours, theirs
+
+
+def beside_limit(
+    bench: Bench, slots: int, jobs_of: Ask, rounds: int, limit: Callable[[Round], float]
+) -> tuple[list[Round], list[Round], float]:
+    """The rounds of both, and the median of what the bare library does, measured after each of them: the
+    machine is a few per cent faster in one minute than in the next."""
+    limits: list[float] = []
+    ours, theirs = both(bench, slots, jobs_of, rounds, pause=lambda last: limits.append(limit(last)))
+    return ours, theirs, median(limits)
 
 
 def one_stream(bench: Bench) -> Iterator[Figure]:
     """Decoding of one stream."""
-    limit = peer.bench(bench.weights, bench.threads, tokens=128)
-    ours, theirs = both(bench, 1, lambda seed: jobs.distinct(bench.model, 1, 12, 128, seed), bench.rounds + 2)
+
+    def jobs_of(seed: int) -> list[dict[str, Any]]:
+        return jobs.distinct(bench.model, 1, 12, 128, seed)
+
+    def alone(_: Round) -> float:
+        return peer.bench(bench.weights, bench.threads, tokens=128)
+
+    ours, theirs, limit = beside_limit(bench, 1, jobs_of, bench.rounds + 2, alone)
     rate, rival = (median(each[0].decode_rate for each in found) for found in (ours, theirs))
     yield bench.figure(
         "one stream", "decode", "tok/s", rate, reference=limit, against="llama-bench", goal=0.97
@@ -88,15 +114,16 @@ def one_stream(bench: Bench) -> Iterator[Figure]:
 def many_streams(bench: Bench, streams: int) -> Iterator[Figure]:
     """Streams with distinct prompts that arrive together."""
     row = f"{streams} streams"
-    ours, theirs = both(
-        bench, streams, lambda seed: jobs.distinct(bench.model, streams, 60, 64, seed), bench.rounds
-    )
-    prompt = round(median(stream.prompt_tokens for each in ours for stream in each))
-    limits = [
-        peer.batched_bench(bench.weights, bench.threads, prompt=prompt, tokens=64, streams=streams)
-        for _ in range(2)
-    ]
-    limit = median(streams * 64 / each["t"] for each in limits)
+
+    def jobs_of(seed: int) -> list[dict[str, Any]]:
+        return jobs.distinct(bench.model, streams, 60, 64, seed)
+
+    def bare(last: Round) -> float:
+        prompt = round(median(stream.prompt_tokens for stream in last))
+        found = peer.batched_bench(bench.weights, bench.threads, prompt=prompt, tokens=64, streams=streams)
+        return streams * 64 / float(found["t"])
+
+    ours, theirs, limit = beside_limit(bench, streams, jobs_of, bench.rounds, bare)
     rate, rival = (median(map(total_rate, found)) for found in (ours, theirs))
     yield bench.figure(row, "total", "tok/s", rate, reference=limit, against="llama-batched-bench", goal=0.97)
     yield bench.figure(row, "total", "tok/s", rate, reference=rival, against="llama-server", goal=1.0)
@@ -111,12 +138,14 @@ def many_streams(bench: Bench, streams: int) -> Iterator[Figure]:
 
 def prefill(bench: Bench) -> Iterator[Figure]:
     """A prompt of about 512 tokens, from the request to the first token."""
-    limit = peer.bench(bench.weights, bench.threads, prompt=512)
 
     def jobs_of(seed: int) -> list[dict[str, Any]]:
         return jobs.distinct(bench.model, 1, WORDS_OF_512, 1, seed)
 
-    ours, theirs = both(bench, 1, jobs_of, bench.rounds + 2)
+    def alone(_: Round) -> float:
+        return peer.bench(bench.weights, bench.threads, prompt=512)
+
+    ours, theirs, limit = beside_limit(bench, 1, jobs_of, bench.rounds + 2, alone)
     rate, rival = (
         median(each[0].prompt_tokens / each[0].first_token for each in found) for found in (ours, theirs)
     )
