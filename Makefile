@@ -43,10 +43,9 @@ COVERED = appliance/store/*,appliance/security/*,appliance/routing/policy.py
 
 coverage: test-models ## Pass the tests and tell which branches they take; fail where store, security or the policies are not covered whole
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS)
-	@.venv/bin/coverage combine -q
-	@.venv/bin/coverage report
-	@.venv/bin/coverage report --include='$(COVERED)' --fail-under=100
+	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS); status=$$?; \
+	.venv/bin/coverage combine -q && .venv/bin/coverage report && \
+	.venv/bin/coverage report --include='$(COVERED)' --fail-under=100 && exit $$status
 
 clients: test-models ## Test with every client: those of make test, and LangChain, LiteLLM, LlamaIndex on the pack starter (500 MB more to install)
 	@$(BOOTSTRAP) clients

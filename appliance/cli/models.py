@@ -13,7 +13,8 @@ from appliance.cli.options import URL
 from appliance.cli.progress import ProgressDisplay
 from appliance.cli.settings import load_settings, open_library, open_store
 from appliance.client import Client
-from appliance.errors import HearthError, InvalidValue
+from appliance.errors import HearthError, InvalidValue, SetupError
+from appliance.lineup import choose_models
 from models.add import add as add_model
 from models.errors import UnknownModel
 from models.gguf import read_gguf
@@ -118,11 +119,25 @@ def pull(names: tuple[str, ...], pack: str | None, directory: Path | None) -> No
             for name in names:
                 pull_model(store, catalogue().get(name), sources, progress, wait=LOCK_PATIENCE)
                 print(f"{name} is installed")
+                tell_unserved(name)
         else:
             chosen = load_pack(pack or load_settings().pack)
             report = pull_pack(store, chosen, sources, progress, wait=LOCK_PATIENCE)
             for installed in report.installed:
                 print(f"{installed.name} is installed")
+
+
+def tell_unserved(name: str) -> None:
+    """Say so where a server with the present settings would not serve the installed model."""
+    settings = load_settings()
+    try:
+        served = [model.name for model in choose_models(settings, open_library())]
+    except SetupError:
+        return  # no server would start, and it would say why
+    if name not in served:
+        others = ", ".join(f'"{each}"' for each in [*served, name])
+        where = "`models`" if settings.models else f"the pack {settings.pack!r}"
+        print(f"It is not in {where}: to have it served at every start, set  models = [{others}]")
 
 
 @models.command("add")

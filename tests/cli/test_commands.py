@@ -10,8 +10,8 @@ import pytest
 
 from appliance.cli.main import COMMANDS
 from tests.commands import run_hearth
-from tests.conftest import StartServer
-from tests.serving import CHAT, EMBED, Served, store_directory
+from tests.conftest import StartServer, require
+from tests.serving import CHAT, EMBED, MULTILINGUAL, Served, store_directory
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -152,6 +152,19 @@ def test_models_list_show_and_verify(tmp_path: Path) -> None:
     verified = run_hearth("models", "verify", EMBED, home=tmp_path)
     assert verified.returncode == 0, verified.stderr
     assert verified.stdout.count("sound") == 2
+
+
+def test_a_model_outside_the_pack_is_pulled_and_told_how_it_is_served(tmp_path: Path) -> None:
+    require([CHAT, MULTILINGUAL])
+    (tmp_path / "hearth.toml").write_text('pack = "tiny"\n')
+    for name in (CHAT, MULTILINGUAL):
+        done = run_hearth("models", "pull", name, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"{name} is installed" in done.stdout
+        assert ("models = [" in done.stdout) == (name == MULTILINGUAL), done.stdout
+    line = done.stdout.splitlines()[-1].split("set  ")[1]
+    (tmp_path / "hearth.toml").write_text(f"{line}\n")
+    assert "models = [" not in run_hearth("models", "pull", MULTILINGUAL, home=tmp_path).stdout
 
 
 def test_a_model_is_added_verified_damaged_and_removed(tmp_path: Path) -> None:
