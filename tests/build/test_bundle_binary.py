@@ -15,7 +15,7 @@ import pytest
 
 from models.embedded import Embedded, open_embedded
 from models.region import Region
-from tests.faults.hostile_packs import exported
+from tests.faults.sound_pack import exported
 from tests.tiny_model import tiny_gguf
 
 EXECUTABLE = Path(__file__).parents[2] / "dist" / "hearth"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.store import Store
 from tests.commands import run_hearth
-from tests.faults.hostile_packs import exported
+from tests.faults.sound_pack import exported
 from tests.tiny_model import tiny_gguf
 
 

@@ -12,21 +12,13 @@ pack is what a machine accepts most easily. The last line is JSON: `accepted`, `
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
 import json
-import os
 import random
-import socket
-import stat
 import sys
 import tarfile
 import tempfile
 import time
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,118 +28,30 @@ from appliance import packs
 from appliance.cli.settings import settings_loader
 from appliance.errors import HearthError
 from models.errors import ModelError
-from models.signed_pack import SIGNATURE, SIGNED_AS, TABLE, open_pack
-from models.signing import SigningKey
+from models.signed_pack import SIGNATURE, TABLE, open_pack
 from models.store import Store
-from models.tar import BLOCK, header, padding
+from models.tar import BLOCK
 from models.trust import Trust
-from tests.tiny_model import tiny_gguf
+from tests.faults.hostile_bases import bases
+from tests.faults.hostile_directories import directories
+from tests.faults.sound_pack import (
+    KEY,
+    OTHER,
+    Case,
+    Content,
+    flipped,
+    ignore,
+    item,
+    members,
+    sound,
+    tar_of,
+    write_bytes,
+    write_tar,
+)
 
-KEY, OTHER = SigningKey(bytes(range(32))), SigningKey(bytes(32))
 SEED = 20261126
 FLIPS = 150
 CUTS = 60
-
-Content = dict[str, bytes]
-
-
-class Case(NamedTuple):
-    """A hostile pack: `write` makes it at a path that does not exist yet."""
-
-    name: str
-    write: Callable[[Path], None]
-
-
-# A sound pack, and the ways to write one
-
-
-def sound() -> tuple[dict[str, Any], Content]:
-    """Table and files of a pack with a model, a base and settings."""
-    files = {
-        "models/tiny/model.gguf": tiny_gguf(),
-        "config/hearth.toml": b"port = 9000\n",
-    }
-    base = exported()
-    files[f"bases/{sha256(base)}.zip"] = base
-    table = {
-        "format": 1,
-        "name": "gift",
-        "version": "1.2",
-        "models": [
-            {
-                "name": "tiny",
-                "role": "chat",
-                "format": "gguf",
-                "licence": "MIT",
-                "context_length": 64,
-                "files": [{"path": "model.gguf"} | item(files["models/tiny/model.gguf"])],
-            }
-        ],
-        "bases": [{"name": "manuals", "documents": 1, "file": item(base)}],
-        "config": item(files["config/hearth.toml"]),
-    }
-    return table, files
-
-
-def item(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": sha256(content)}
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-MANIFEST: dict[str, Any] = {
-    "format": 1,
-    "name": "manuals",
-    "documents": [{"member": "documents/000000", "filename": "a.txt"}],
-}
-
-
-def exported(change: Callable[[zipfile.ZipFile], None] | None = None, manifest: Any = MANIFEST) -> bytes:
-    """An exported base, as `hearth kb export` writes it; `change` adds what it never would."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("hearth-kb.json"), json.dumps(manifest))
-        archive.writestr(zipfile.ZipInfo("documents/000000"), b"Valve 42 is opened first.")
-        if change is not None:
-            change(archive)
-    return buffer.getvalue()
-
-
-def members(table: Any, files: Content, key: SigningKey = KEY) -> Content:
-    """Every file of a pack with this table, rightly signed."""
-    encoded = table if isinstance(table, bytes) else msgspec.json.encode(table)
-    return {TABLE: encoded, SIGNATURE: key.sign(SIGNED_AS, encoded), **files}
-
-
-def tar_of(content: Content) -> bytes:
-    parts = [header(name, len(each)) + each + padding(len(each)) for name, each in content.items()]
-    return b"".join(parts) + bytes(2 * BLOCK)
-
-
-def write_tar(content: Content) -> Callable[[Path], None]:
-    return lambda path: _ignore(path.write_bytes(tar_of(content)))
-
-
-def write_bytes(content: bytes) -> Callable[[Path], None]:
-    return lambda path: _ignore(path.write_bytes(content))
-
-
-def write_tree(content: Content, change: Callable[[Path], None]) -> Callable[[Path], None]:
-    """As a directory, in which `change` does the harm."""
-
-    def write(path: Path) -> None:
-        for name, each in content.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(each)
-        change(path)
-
-    return write
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 # The corpus
@@ -241,10 +145,6 @@ def with_size(tar: bytes, size: bytes) -> bytes:
     return bytes(block) + tar[BLOCK:]
 
 
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 0x41]) + content[at + 1 :]
-
-
 def tables(table: Any, files: Content, whole: Content) -> Iterator[Case]:
     def changed(harm: str, **fields: Any) -> Case:
         return Case(f"table: {harm}", write_tar(members(table | fields, files)))
@@ -296,199 +196,6 @@ def signatures(table: Any, files: Content, whole: Content) -> Iterator[Case]:
     )
 
 
-def directories(table: Any, files: Content, whole: Content) -> Iterator[Case]:
-    model = "models/tiny/model.gguf"
-
-    def replaced(path: str, make: Callable[[Path], Any]) -> Callable[[Path], None]:
-        def change(root: Path) -> None:
-            (root / path).unlink(missing_ok=True)
-            make(root / path)
-
-        return change
-
-    changes: dict[str, Callable[[Path], Any]] = {}
-    for path in (TABLE, SIGNATURE, model, "config/hearth.toml", "readme", "models/extra"):
-        changes[f"{path} is a symbolic link"] = replaced(path, lambda at: at.symlink_to("/etc/passwd"))
-        changes[f"{path} is a dangling link"] = replaced(path, lambda at: at.symlink_to("/nowhere"))
-        changes[f"{path} is a hard link"] = replaced(path, _hard_link)
-        changes[f"{path} is a pipe"] = replaced(path, os.mkfifo)
-        changes[f"{path} is a socket"] = replaced(path, _socket)
-        if _may_make_devices():
-            changes[f"{path} is a device"] = replaced(path, _device)
-    changes["a directory is a link"] = _linked_directory
-    changes["a directory links to itself"] = lambda root: (root / "models/loop").symlink_to(root)
-    for name in (
-        "PACK.JSON",
-        "pack.jſon",
-        "Models",
-        "models/Tiny",
-        "models/tiny/MODEL.gguf",
-        "x",
-        "update/hearth",
-    ):
-        changes[f"also a file {name!r}"] = lambda root, name=name: _write(root / name)
-    changes["a name that is no text"] = lambda root: _write(
-        Path(os.fsdecode(os.fsencode(root) + b"/\xff\xfe"))
-    )
-    changes["deeper than a pack"] = lambda root: (root / "models/tiny/a/b").mkdir(parents=True)
-    changes["too many files"] = lambda root: [_write(root / f"models/{n}") for n in range(4200)]
-    for path in whole:
-        changes[f"{path} is gone"] = lambda root, path=path: (root / path).unlink()
-        changes[f"{path} is cut short"] = lambda root, path=path: os.truncate(
-            root / path, len(whole[path]) - 1
-        )
-        changes[f"{path} is longer"] = lambda root, path=path: os.truncate(root / path, len(whole[path]) + 1)
-        changes[f"{path} is huge and sparse"] = lambda root, path=path: os.truncate(root / path, 1 << 40)
-        changes[f"{path} has another byte"] = lambda root, path=path: (root / path).write_bytes(
-            flipped(whole[path], len(whole[path]) // 2)
-        )
-        changes[f"{path} is a directory"] = lambda root, path=path: (
-            (root / path).unlink(),
-            (root / path).mkdir(),
-        )
-    for name, change in changes.items():
-        yield Case(f"directory: {name}", write_tree(whole, change))
-
-
-def _hard_link(at: Path) -> None:
-    """Of a file outside the pack, on the same disk."""
-    descriptor, outside = tempfile.mkstemp()
-    os.close(descriptor)
-    os.link(outside, at)
-
-
-def _socket(at: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        here = Path.cwd()
-        os.chdir(at.parent)  # a socket's path is short
-        try:
-            listener.bind(at.name)
-        finally:
-            os.chdir(here)
-
-
-def _device(at: Path) -> None:
-    os.mknod(at, stat.S_IFCHR | 0o600, os.makedev(1, 5))
-
-
-@functools.cache
-def _may_make_devices() -> bool:
-    """Root may, but for the root of a user namespace."""
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            _device(Path(directory) / "zero")
-        except PermissionError:
-            return False
-    return True
-
-
-def _linked_directory(root: Path) -> None:
-    (root / "models/tiny").rename(root.with_name(f"{root.name}-elsewhere"))
-    (root / "models/tiny").symlink_to(root.with_name(f"{root.name}-elsewhere"))
-
-
-def _write(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"x")
-
-
-def bases(table: Any, files: Content, whole: Content) -> Iterator[Case]:
-    """Exported bases in rightly signed packs."""
-
-    def pack(harm: str, content: bytes, **fields: Any) -> Case:
-        kept = {path: each for path, each in files.items() if not path.startswith("bases/")}
-        base = {"name": "manuals", "documents": 1, "file": item(content)} | fields
-        changed = members(table | {"bases": [base]}, kept | {f"bases/{sha256(content)}.zip": content})
-        return Case(f"base: {harm}", write_tar(changed))
-
-    def member(name: str, content: bytes = b"x", **fields: Any) -> Callable[[zipfile.ZipFile], None]:
-        def add(archive: zipfile.ZipFile) -> None:
-            info = zipfile.ZipInfo(name)
-            for field, value in fields.items():
-                setattr(info, field, value)
-            archive.writestr(info, content)
-
-        return add
-
-    good = exported()
-    for name in (
-        "../../escape",
-        "/etc/passwd",
-        "documents/../../x",
-        "documents/000001",
-        "HEARTH-KB.JSON",
-        "x/",
-    ):
-        yield pack(f"a member {name!r}", exported(member(name)))
-    yield pack("a link", exported(member("documents/000001", b"/etc/passwd", external_attr=0o120777 << 16)))
-    yield pack("a member twice", _quietly(lambda: exported(member("documents/000000"))))
-    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        two = MANIFEST | {"documents": [*MANIFEST["documents"], document("documents/000001")]}
-        squeezed = exported(member("documents/000001", compress_type=method), two)
-        yield pack(f"compressed by method {method}", squeezed, documents=2)
-    yield pack("a bomb", bomb(1), documents=2)
-    yield pack("a flat bomb of many", bomb(12), documents=13)
-    yield pack("encrypted", encrypted(good))
-    yield pack("no zip", b"nothing at all")
-    yield pack("members in one place", overlapping(), documents=2)
-    for at in (1, 22, len(good) // 2, len(good) - 1):
-        yield pack(f"cut at byte {at}", good[:at])
-    for change in (
-        {"format": 2}, {"name": ""}, {"name": "a@b"}, {"documents": [document("../x")]}, {"documents": []},
-        {"documents": [document("documents/000000")] * 2}, {"metadata": {"a": 1}}, {"run": "x"},
-        {"documents": [document("documents/000000") | {"attributes": {"a": {"b": 1}}}]},
-        {"documents": [document("documents/000000", filename="")]},
-    ):  # fmt: skip
-        yield pack(f"a manifest with {change}", exported(manifest=MANIFEST | change))
-    yield pack("a manifest that is a list", exported(manifest=[1]))
-    yield pack("another name than the table's", good, name="other")
-    yield pack("another count than the table's", good, documents=7)
-
-
-def document(member: str, filename: str = "b.txt") -> dict[str, Any]:
-    return {"member": member, "filename": filename}
-
-
-def bomb(count: int) -> bytes:
-    names = [f"documents/{number:06}" for number in range(1, count + 1)]
-    manifest = MANIFEST | {"documents": [*MANIFEST["documents"], *(document(name) for name in names)]}
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        archive.writestr("hearth-kb.json", json.dumps(manifest))
-        archive.writestr("documents/000000", b"Valve 42 is opened first.")
-        for name in names:
-            archive.writestr(name, bytes((160 // count + 1) << 20))
-    return buffer.getvalue()
-
-
-def encrypted(good: bytes) -> bytes:
-    """The flag that says so, in every header."""
-    changed = bytearray(good)
-    for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = changed.find(magic)
-        while place >= 0:
-            changed[place + at] |= 1
-            place = changed.find(magic, place + 4)
-    return bytes(changed)
-
-
-def overlapping() -> bytes:
-    """Two members of the directory that are one and the same place."""
-    two = MANIFEST | {"documents": [*MANIFEST["documents"], document("documents/000001")]}
-    content = bytearray(exported(lambda archive: archive.writestr("documents/000001", b"y"), two))
-    entries = [at for at in range(len(content)) if content[at : at + 4] == b"PK\x01\x02"]
-    first, second = entries[1], entries[2]
-    content[second + 42 : second + 46] = content[first + 42 : first + 46]
-    return bytes(content)
-
-
-def _quietly(make: Callable[[], bytes]) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return make()
-
-
 def contents(table: Any, files: Content, whole: Content) -> Iterator[Case]:
     """Files whose hashes are right and whose content no pack may have."""
 
@@ -536,8 +243,8 @@ def try_all(scratch: Path) -> Figures:
         Store(home_directory / "models"),
         home_directory / "carried-bases",
         trust,
-        lambda text: _ignore(settings_loader()(text)),
-        lambda text: _ignore((home_directory / "hearth.toml").write_text(text)),
+        lambda text: ignore(settings_loader()(text)),
+        lambda text: ignore((home_directory / "hearth.toml").write_text(text)),
         home_directory / "hearth",
     )
     before = state(home_directory)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.signed_pack import open_pack
-from tests.faults.hostile_packs import KEY, members, sound, try_all, write_tar
+from tests.faults.hostile_packs import try_all
+from tests.faults.sound_pack import KEY, members, sound, write_tar
 
 
 def test_the_pack_they_are_made_from_is_sound(tmp_path: Path) -> None:

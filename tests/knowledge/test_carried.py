@@ -14,7 +14,8 @@ from appliance.knowledge.service import Knowledge
 from appliance.principal import LOCAL, Grant, Principal
 from appliance.store.rows import Page
 from models.region import Extent
-from tests.faults.hostile_packs import MANIFEST, document, exported, sha256
+from tests.faults.hostile_bases import document
+from tests.faults.sound_pack import MANIFEST, exported, sha256
 from tests.knowledge.conftest import opened
 
 SECOND = zipfile.ZipInfo("documents/000001")

@@ -18,7 +18,7 @@ from models.signed_pack import open_pack
 from models.signing import SigningKey
 from models.store import Store
 from models.trust import Trust
-from tests.faults.hostile_packs import exported, sha256
+from tests.faults.sound_pack import exported, sha256
 from tests.tiny_model import install, tiny_gguf
 
 KEY, OTHER = SigningKey(bytes(32)), SigningKey(bytes(range(32)))
