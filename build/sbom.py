@@ -12,11 +12,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from contents import Component
+from setup_layout import MASKED_CELLS
 
 from models.manifest import Manifest
 
 _NAMESPACE = uuid.UUID("6f3c1d2e-5f5e-4d0c-9a54-6d2f4c1b7a90")
 _RULE = "=" * 100
+
+# What is compiled otherwise than its makers released it: the files that say how.
+_CHANGED_BY = {"llama-cpp-python": MASKED_CELLS}
 
 
 def bill_of_materials(
@@ -57,7 +61,7 @@ def licences(components: Iterable[Component], models: Iterable[Manifest]) -> str
 
 
 def _package(component: Component) -> dict[str, Any]:
-    return {
+    part: dict[str, Any] = {
         "type": "library",
         "bom-ref": component.purl,
         "name": component.name,
@@ -65,6 +69,12 @@ def _package(component: Component) -> dict[str, Any]:
         "purl": component.purl,
         "licenses": [{"license": {"name": component.licence}}],
     }
+    if changes := _CHANGED_BY.get(component.name):
+        patches = [
+            {"type": "unofficial", "diff": {"text": {"content": each.read_text()}}} for each in changes
+        ]
+        part["pedigree"] = {"patches": patches}
+    return part
 
 
 def _model(model: Manifest) -> dict[str, Any]:

@@ -22,6 +22,14 @@ def test_every_package_and_model_is_in_the_bill() -> None:
     assert bill["dependencies"][0]["dependsOn"] == [part["bom-ref"] for part in bill["components"]]
 
 
+def test_a_library_that_was_changed_says_how() -> None:
+    llama = Component("llama-cpp-python", "0.3.36", "pkg:pypi/llama-cpp-python@0.3.36", "MIT")
+    changed, plain = json.loads(bill_of_materials("1.0", "ab" * 32, [llama, LIBRARY], []))["components"]
+    texts = [patch["diff"]["text"]["content"] for patch in changed["pedigree"]["patches"]]
+    assert any("hearth_replace" in text for text in texts)
+    assert "pedigree" not in plain
+
+
 def test_the_serial_number_follows_the_content() -> None:
     first = bill_of_materials("1.0", "ab" * 32, [LIBRARY], MODELS)
     assert bill_of_materials("1.0", "ab" * 32, [LIBRARY], MODELS) == first
