@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.serving import Served
 from tests.tui.operating import NARROW, operated, operating
 from tui import language, look
 from tui.app import PLACES
+from tui.screens.doctor import Doctor
 
 
 @operated
@@ -102,3 +104,22 @@ async def test_the_keys_of_every_screen_fit_the_last_line_of_a_small_terminal(
             await operator.until(lambda place=place: operator.app.current_mode == place, place)
             help = f"? {language.say('frame.help')} "
             await operator.until(lambda help=help: help in operator.text.splitlines()[-1], place, seconds=10)
+
+
+@operated
+async def test_a_screen_on_its_way_out_knows_it_before_a_widget_is_gone(server: Served) -> None:
+    async with operating(server.url) as operator:
+        screen = Doctor()
+        await operator.app.push_screen(screen)
+        await operator.sees(language.say("doctor.backups"))
+        names = [f"#{node.id}" for node in screen.walk_children() if node.id is not None]
+        assert "#doctor-findings" in names
+        assert not screen._is_bare
+        looks = 0
+        leaving = operator.app.pop_screen()
+        while not leaving.is_done:
+            gone = [name for name in names if not screen.query(name)]
+            assert screen._is_bare or not gone
+            looks += bool(gone)
+            await asyncio.sleep(0)
+        assert looks > 0, "it was not seen between the first and the last of them"

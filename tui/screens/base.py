@@ -121,7 +121,10 @@ class HearthScreen(Screen[None]):
     def _is_bare(self) -> bool:
         """Whether its widgets are on their way out: the screen ends, or is composed anew."""
         last = self.query(Footer)
-        return not (self.is_parent_active and last and last.first().is_attached)
+        if not (self.is_parent_active and last and last.first().is_attached):
+            return True
+        # Widgets inside others go before those, in no order that could be told from the last of them.
+        return any(node._pruning for node in self.walk_children(with_self=True))
 
     # Told by the feeds
 
