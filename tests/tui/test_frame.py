@@ -11,7 +11,7 @@ from tests.serving import Served
 from tests.tui.operating import NARROW, operated, operating
 from tui import language, look
 from tui.app import PLACES
-from tui.screens.doctor import Doctor
+from tui.screens.base import HearthScreen
 
 
 @operated
@@ -108,18 +108,24 @@ async def test_the_keys_of_every_screen_fit_the_last_line_of_a_small_terminal(
 
 @operated
 async def test_a_screen_on_its_way_out_knows_it_before_a_widget_is_gone(server: Served) -> None:
-    async with operating(server.url) as operator:
-        screen = Doctor()
-        await operator.app.push_screen(screen)
-        await operator.sees(language.say("doctor.backups"))
-        names = [f"#{node.id}" for node in screen.walk_children() if node.id is not None]
-        assert "#doctor-findings" in names
-        assert not screen._is_bare
-        looks = 0
-        leaving = operator.app.pop_screen()
-        while not leaving.is_done:
-            gone = [name for name in names if not screen.query(name)]
-            assert screen._is_bare or not gone
+    looks, unaware = 0, []
+
+    async def watch(screen: HearthScreen, names: list[str]) -> None:
+        nonlocal looks
+        while len(gone := [name for name in names if not screen.query(name)]) < len(names):
             looks += bool(gone)
+            if gone and not screen._is_bare:
+                unaware.append(gone)
             await asyncio.sleep(0)
-        assert looks > 0, "it was not seen between the first and the last of them"
+
+    async with operating(server.url) as operator:
+        await operator.sees("● ready")
+        await operator.press("alt+9")
+        await operator.sees(language.say("doctor.backups"))
+        screen = operator.app.screen
+        assert isinstance(screen, HearthScreen)
+        names = [f"#{node.id}" for node in screen.walk_children() if node.id is not None]
+        watching = asyncio.ensure_future(watch(screen, names))
+    await asyncio.wait_for(watching, 10)
+    assert looks > 0, "it was not seen between the first and the last of them"
+    assert unaware == []
