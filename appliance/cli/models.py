@@ -13,7 +13,7 @@ from appliance.cli.options import URL
 from appliance.cli.progress import ProgressDisplay
 from appliance.cli.settings import load_settings, open_library, open_store
 from appliance.client import Client
-from appliance.errors import HearthError, InvalidValue, SetupError
+from appliance.errors import HearthError, InvalidValue
 from appliance.lineup import choose_models
 from models.add import add as add_model
 from models.errors import UnknownModel
@@ -129,10 +129,10 @@ def pull(names: tuple[str, ...], pack: str | None, directory: Path | None) -> No
 
 def tell_unserved(name: str) -> None:
     """Say so where a server with the present settings would not serve the installed model."""
-    settings = load_settings()
     try:
+        settings = load_settings()
         served = [model.name for model in choose_models(settings, open_library())]
-    except SetupError:
+    except HearthError:
         return  # no server would start, and it would say why
     if name not in served:
         others = ", ".join(f'"{each}"' for each in [*served, name])
