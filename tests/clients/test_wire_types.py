@@ -122,7 +122,7 @@ def test_a_search(http: httpx.Client) -> None:
     question = "Who was the first person who walked on the Moon?"
     with base(http) as id:
         tool = {"type": "file_search", "vector_store_ids": [id]}
-        events = streamed(http, input=question, tools=[tool], max_output_tokens=40)
+        events = streamed(http, input=question, tools=[tool], max_output_tokens=40, temperature=0)
     assert types_of(events) | {"incomplete"} == CASES["search"] | (types_of(events) & {"completed"})
     added = next(event for event in events if event["type"] == "response.output_item.added")
     assert added["item"]["status"] == "in_progress"
