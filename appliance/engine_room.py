@@ -30,7 +30,7 @@ from appliance.records import Event, Loading, ModelFacts
 DEFAULT_CELLS = 8192
 PROGRESS_STEP = 0.02
 RETRY_AFTER = 1.0
-BUSY_PREFILL_SHARE = 4  # while others decode, a step prefills at most 1/4 of batch_tokens
+BUSY_PREFILL_SHARE = 4  # while others decode, a step prefills 1/4 of batch_tokens, and more where many wait
 
 Emit = Callable[[Event], None]
 

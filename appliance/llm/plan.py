@@ -82,7 +82,7 @@ class Limits:
     cells: int
     sequences: int  # cache sequence ids: running and retained together
     batch_tokens: int
-    busy_prefill_tokens: int  # prefill share of a step while others decode: bounds their gaps
+    busy_prefill_tokens: int  # what a step prefills while more decode than wait: bounds their gaps
     queue_requests: int
     queue_tokens: int
     busy_copy_bytes: int = 16 * 1024 * 1024  # stored blocks moved in a step while others decode

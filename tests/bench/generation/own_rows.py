@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -125,6 +126,11 @@ def constrained(bench: Bench) -> Iterator[Figure]:
                         rates[kind] += [each.decode_rate for each in answers if each.completion_tokens > 20]
             reference = median(rates.pop("free"))
             for kind, found in rates.items():
+                if not found:
+                    print(
+                        f"constrained, {kind}: every answer ended early; ask for more rounds", file=sys.stderr
+                    )
+                    continue
                 yield bench.figure(
                     f"constrained, {streams} streams",
                     kind,
